@@ -1,0 +1,3 @@
+#define LEVEL 0
+#define BITS 32
+#include "instance.h"

@@ -1,0 +1,92 @@
+"""Writes coefficients.h: the polynomials of maths.h, from mpmath at 50 digits.
+
+Each polynomial interpolates its function at Chebyshev nodes, which is within a small
+factor of the best there is; the comment beside it gives the largest error of the exact
+polynomial, in units of the last place of 1 (2**-23 or 2**-52). Rounding comes on top.
+
+    python kernels/c/coefficients.py > kernels/c/coefficients.h      (needs mpmath)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mpmath as mp
+
+mp.mp.dps = 50
+ULP = {32: mp.mpf(2) ** -23, 64: mp.mpf(2) ** -52}
+
+Function = Callable[[mp.mpf], mp.mpf]
+
+
+def expm1_tail(r: mp.mpf) -> mp.mpf:
+    """(expm1(r) - r) / r², so that expm1(r) = r + r²·p(r)."""
+    return (mp.expm1(r) - r) / r**2 if abs(r) > 1e-15 else mp.mpf(1) / 2
+
+
+def atanh_root(z: mp.mpf) -> mp.mpf:
+    """atanh(√z) / √z, so that log((1 + s) / (1 - s)) = 2 s p(s²)."""
+    return mp.atanh(mp.sqrt(z)) / mp.sqrt(z) if z else mp.mpf(1)
+
+
+def normal_tail(shift: int, pole: int) -> Function:
+    """Φ(-t)·exp(t²/2)·(t + pole)/pole as a function of u = (t - shift) / (t + pole), t ≥ 0."""
+
+    def tail(u: mp.mpf) -> mp.mpf:
+        t = (shift + pole * u) / (1 - u)
+        return mp.erfc(t / mp.sqrt(2)) / 2 * mp.exp(t * t / 2) * (t + pole) / pole
+
+    return tail
+
+
+def interpolate(f: Function, low: mp.mpf, high: mp.mpf, degree: int) -> list[mp.mpf]:
+    nodes = [
+        (low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (2 * k + 1) / (2 * degree + 2))
+        for k in range(degree + 1)
+    ]
+    powers = mp.matrix([[x**j for j in range(degree + 1)] for x in nodes])
+    return list(mp.lu_solve(powers, mp.matrix([f(x) for x in nodes])))
+
+
+def error(f: Function, p: list[mp.mpf], low: mp.mpf, high: mp.mpf, scale: Function) -> mp.mpf:
+    grid = [low + (high - low) * mp.mpf(k) / 400 for k in range(401)]
+    return max(abs(mp.polyval(p[::-1], x) - f(x)) * scale(x) for x in grid)
+
+
+def emit(name: str, bits: int, p: list[mp.mpf], note: str) -> None:
+    digits = {32: 10, 64: 18}[bits]
+    suffix = {32: "f", 64: ""}[bits]
+    print(f"/* {note} */")
+    values = ", ".join(f"{mp.nstr(c, digits, strip_zeros=False)}{suffix}" for c in p)
+    print(f"#define {name}_{bits} {{{values}}}\n")
+
+
+def polynomial(
+    name: str, bits: int, f: Function, ends: tuple[mp.mpf, mp.mpf], degree: int, scale: Function
+) -> None:
+    low, high = map(mp.mpf, ends)
+    p = interpolate(f, low, high, degree)
+    worst = error(f, p, low, high, scale) / ULP[bits]
+    emit(name, bits, p, f"{name.lower()}: degree {degree}, error {mp.nstr(worst, 2)} ulp")
+
+
+def main() -> None:
+    print("/* Written by coefficients.py; see there. */\n")
+    half = mp.log(2) / 2 * mp.mpf("1.0001")
+    narrow = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
+    for bits, exp, log, log1p, tail, shift, pole, end in (
+        (32, 4, 3, 5, 10, 0, 2, 13.5),
+        (64, 9, 7, 12, 22, 5, 5, 38.6),
+    ):
+        polynomial("EXPM1", bits, expm1_tail, (-half, half), exp, lambda r: r * r)
+        polynomial("LOG", bits, atanh_root, (0, narrow), log, lambda z: mp.mpf(1))
+        polynomial("LOG1P", bits, atanh_root, (0, mp.mpf(1) / 9), log1p, lambda z: mp.mpf(1))
+        phi = normal_tail(shift, pole)
+        ends = (-mp.mpf(shift) / pole, mp.mpf(end - shift) / (end + pole))
+        polynomial("NORMAL_TAIL", bits, phi, ends, tail, lambda u, phi=phi: 1 / phi(u))
+        print(f"#define NORMAL_TAIL_SHIFT_{bits} {shift}")
+        print(f"#define NORMAL_TAIL_POLE_{bits} {pole}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+/* fastnn.h: what the compiled engine is made of, independent of dtype and instruction set.
+ *
+ * Layout. Features come in blocks of 16, padded with zeros; n blocks hold n features.
+ *
+ *   activations, deltas    [feature/16][row][16]    block stride: see block_stride()
+ *   weight                 [out/16][in][16]         panels that stream while k runs over in
+ *   transposed             [in/16][out][16]         the same for the way back
+ *   narrow weight          [in/16][out][16]         out <= 4: this copy only, see layer.h
+ *   bias                   [out/16][16]
+ *
+ * All parameters of a network are one arena, each moment and the gradient another of the
+ * same shape, so an offset names a parameter and everything that belongs to it.
+ *
+ * Every pointer to numbers is void: the instances (dtype x instruction set) cast it.
+ */
+#ifndef FASTNN_H
+#define FASTNN_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define BLOCK 16      /* features that lie together */
+#define NARROW 4      /* outputs up to which a layer is narrow */
+#define MAX_MOMENTS 2 /* arrays that an optimizer may keep */
+
+typedef struct {
+    int64_t in, out;               /* true sizes */
+    int64_t in_blocks, out_blocks; /* in units of BLOCK, rounded up */
+    int64_t weight_at, bias_at;    /* offsets into the arenas, in elements */
+    int64_t weight_size;           /* padded, in elements */
+    int activation;                /* row of activations.h */
+    int uses_bias;
+    int narrow;
+    double dropout;                /* rate on the input, while training */
+    void *transposed;              /* NULL for the first layer and for narrow ones */
+} Layer;
+
+typedef struct {
+    int64_t depth;
+    Layer *layers;
+    int64_t arena_size; /* elements of each arena */
+    void *parameters;
+    void *moments[MAX_MOMENTS];
+    int64_t step; /* optimizer updates made so far */
+} Network;
+
+/* One 16 x 16 tile of a weight matrix: the unit of work of the gradient phase. */
+typedef struct {
+    int32_t layer, out_block, in_block;
+} Tile;
+
+/* A barrier for n threads that spins briefly, then yields. */
+typedef struct {
+    int32_t threads;
+    _Alignas(64) atomic_int waiting;
+    _Alignas(64) atomic_uint generation;
+} Barrier;
+
+typedef struct {
+    int loss;         /* row of losses.h */
+    double parameter; /* of the loss */
+    int fused;        /* the loss takes z of the last layer */
+    int optimizer;    /* row of optimizers.h */
+    int nesterov;
+    double momentum, beta_1, beta_2, epsilon, weight_decay, l2, clip_norm;
+} Recipe;
+
+/* What a pass over rows works in: one buffer per layer boundary, [0] is the network's input. */
+typedef struct {
+    void **activation; /* depth + 1 */
+    void **delta;      /* depth + 1; [0] unused in training. Until the way back: f'(z) */
+    int64_t stride;    /* between feature blocks, in elements */
+} Workspace;
+
+typedef enum { TRAIN, EVALUATE, GRADIENT } JobKind;
+
+/* The rows to run over, and how. */
+typedef struct {
+    JobKind kind;
+    const void *X;         /* (rows, in) row-major */
+    const void *target;    /* (rows, out) row-major, or NULL */
+    const int64_t *labels; /* (rows,), or NULL */
+    const void *weight;    /* (rows,), or NULL */
+    const uint32_t *order; /* row of each position, or NULL for 0, 1, 2 ... */
+    const double *rates;   /* one per step */
+    int64_t rows, batch;
+    uint64_t seed, epoch; /* of the dropout masks */
+    double loss;          /* result */
+} Job;
+
+typedef struct Plan {
+    Network *network;
+    Recipe recipe;
+    Workspace space;
+    int64_t slab;      /* rows that fit the workspace, a multiple of BLOCK */
+    Tile *tiles;       /* every tile of every layer, in the order of processing */
+    int64_t tile_count;
+    void *gradient;    /* arena; NULL while every step can be fused */
+    double *row_loss;  /* one per group of BLOCK rows of the slab */
+    double *tile_norm; /* one per tile: its part of the gradient's squared norm */
+    void **scratch;    /* one per thread, scratch_size elements */
+    int64_t steps;     /* steps run here, for those who doubt it */
+    Barrier barrier;
+    atomic_int stop;        /* set by thread 0 between tiles of phase 1 */
+    int (*poll)(void);      /* thread 0 calls it every 50 ms; non-zero stops the job */
+    int64_t next_poll;      /* monotonic clock, ns */
+} Plan;
+
+/* What an instance (dtype x instruction set) provides. */
+typedef struct {
+    const char *isa;
+    int itemsize;
+    const char *const *activations, *const *losses, *const *optimizers; /* NULL-terminated */
+
+    int64_t (*block_stride)(int64_t rows);
+    int64_t (*scratch_size)(const Network *); /* elements */
+
+    /* The trainer: every one of `threads` callers runs the same job. */
+    void (*run)(Plan *, Job *, int thread);
+
+    /* Parameters between the arena and the flat vector W0 row-major, b0, W1 ... */
+    void (*pack)(const Network *, const void *flat, void *arena);
+    void (*unpack)(const Network *, const void *arena, void *flat);
+    void (*transpose)(Network *); /* renew every transposed copy */
+
+    /* Inference on rows first <= r < last. Returns 0, or -1 if memory ran out, 1 if polled. */
+    int (*predict)(const Network *, const void *X, void *out, int64_t first, int64_t last,
+                   int (*poll)(void));
+    int (*input_gradient)(const Network *, const void *X, const int64_t *outputs, int64_t count,
+                          void *out, int64_t rows, int (*poll)(void));
+
+    /* Kernels on plain arrays; -1 if memory ran out. */
+    int (*linear_forward)(const void *X, const void *weight, const void *bias, int activation,
+                          void *out, int64_t rows, int64_t in, int64_t out_features);
+    int (*linear_backward)(const void *X, const void *weight, const void *delta,
+                           void *input_delta, void *weight_gradient, void *bias_gradient,
+                           int64_t rows, int64_t in, int64_t out_features);
+    int (*activation_forward)(const void *Z, int activation, void *out, int64_t rows,
+                              int64_t columns);
+    int (*activation_backward)(const void *Z, const void *output_delta, int activation, void *out,
+                               int64_t rows, int64_t columns);
+    int (*loss)(const void *output, const void *target, const int64_t *labels, const void *weight,
+                int loss, double parameter, void *delta, double *value, int64_t rows,
+                int64_t columns);
+    int (*update)(void *parameters, const void *gradient, void *moment_0, void *moment_1,
+                  int64_t count, const Recipe *, double rate, int64_t step);
+    int (*all_finite)(const void *values, int64_t count, int64_t stride);
+} Instance;
+
+#if defined(__x86_64__)
+extern const Instance fastnn_v4_f32, fastnn_v4_f64, fastnn_v3_f32, fastnn_v3_f64;
+#endif
+extern const Instance fastnn_baseline_f32, fastnn_baseline_f64;
+
+#endif

@@ -1,0 +1,166 @@
+/* layer.h: one dense layer on rows in the blocked layout: forward, delta, gradient, update.
+ *
+ *   forward     y (rows, out) = x (rows, in) W + b        weight panels  [out/16][in][16]
+ *   delta       dx (rows, in) = dy (rows, out) W^T        transposed     [in/16][out][16]
+ *   gradient    dW (in, out)  = x^T (in, rows) dy         one tile at a time, all rows
+ *
+ * A narrow layer (out <= 4) would waste most of a panel's 16 lanes: it keeps its weights
+ * in the transposed layout only, multiplies forward by dot products, and its gradient tile
+ * has the roles of x and dy exchanged. Its delta needs no special case. */
+
+static const T zeros[BLOCK] = {0};
+
+static int64_t block_stride(int64_t rows)
+{
+    /* one line more than a multiple of 1 KB, so that blocks do not share cache sets */
+    return (rows + BLOCK - 1) / BLOCK * BLOCK * BLOCK + BLOCK;
+}
+
+INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* y [row][16] = init + x panel, for one block of outputs */
+INLINE void multiply_panel(const T *x, int64_t x_stride, const T *panel, int64_t depth,
+                           const T *init, T *y, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r += BLOCK)
+        BY_HEIGHT(rows_tile, rows - r, x + r * BLOCK, x_stride, panel, depth, init, 0,
+                  y + r * BLOCK);
+}
+
+/* The same for one row and `count` <= 4 panels at once: four chains hide the latency. */
+INLINE void multiply_row(const T *x, int64_t x_stride, const T *panel, int64_t panel_stride,
+                         int64_t depth, const T *bias, T *y, int64_t y_stride, const int count)
+{
+    for (int v = 0; v < BLOCK; v += LANES) {
+        V sum[4];
+        for (int j = 0; j < count; j++)
+            sum[j] = load(bias + j * BLOCK + v);
+        for (int64_t k = 0; k < depth; x += x_stride) {
+            const int64_t stop = smaller(depth, k + BLOCK);
+            for (const T *at = x; k < stop; k++, at++)
+                for (int j = 0; j < count; j++)
+                    sum[j] += load(panel + j * panel_stride + k * BLOCK + v) * splat(*at);
+        }
+        x -= (depth + BLOCK - 1) / BLOCK * x_stride;
+        for (int j = 0; j < count; j++)
+            store(y + j * y_stride + v, sum[j]);
+    }
+}
+
+static void forward_row(const Layer *layer, const T *weight, const T *bias, const T *x,
+                        int64_t x_stride, T *y, int64_t y_stride)
+{
+    const int64_t panel = layer->in * BLOCK;
+    int64_t block = 0;
+    for (; block + 4 <= layer->out_blocks; block += 4)
+        multiply_row(x, x_stride, weight + block * panel, panel, layer->in, bias + block * BLOCK,
+                     y + block * y_stride, y_stride, 4);
+    for (; block < layer->out_blocks; block++)
+        multiply_row(x, x_stride, weight + block * panel, panel, layer->in, bias + block * BLOCK,
+                     y + block * y_stride, y_stride, 1);
+}
+
+/* z[r][o] = b[o] + sum over lanes of x[.][r] * w[.][o] */
+static void forward_narrow(const Layer *layer, const T *weight, const T *bias, const T *x,
+                           int64_t x_stride, T *y, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        for (int v = 0; v < BLOCK; v += LANES)
+            store(y + r * BLOCK + v, ZERO);
+        for (int64_t o = 0; o < layer->out; o++) {
+            V sum = ZERO;
+            for (int64_t block = 0; block < layer->in_blocks; block++)
+                for (int v = 0; v < BLOCK; v += LANES)
+                    sum += load(x + block * x_stride + r * BLOCK + v) *
+                           load(weight + (block * layer->out + o) * BLOCK + v);
+            y[r * BLOCK + o] = bias[o] + sum_of(sum);
+        }
+    }
+}
+
+/* Lanes beyond the features hold f(0) after an activation; before a narrow layer, whose
+ * dot products and gradient run over lanes, they must hold zero. */
+static void clear_padding(const Layer *next, T *x, int64_t stride, int64_t rows)
+{
+    const int64_t used = next->in % BLOCK;
+    T *block = x + next->in / BLOCK * stride;
+    if (next->narrow && used)
+        for (int64_t r = 0; r < rows; r++)
+            memset(block + r * BLOCK + used, 0, (size_t)(BLOCK - used) * sizeof(T));
+}
+
+/* z = x W + b, `parameters` being the arena */
+static void forward_linear(const Layer *layer, const T *parameters, const T *x, int64_t x_stride,
+                           T *y, int64_t y_stride, int64_t rows)
+{
+    const T *weight = parameters + layer->weight_at, *bias = parameters + layer->bias_at;
+    if (layer->narrow)
+        forward_narrow(layer, weight, bias, x, x_stride, y, rows);
+    else if (rows == 1)
+        forward_row(layer, weight, bias, x, x_stride, y, y_stride);
+    else
+        for (int64_t block = 0; block < layer->out_blocks; block++)
+            multiply_panel(x, x_stride, weight + block * layer->in * BLOCK, layer->in,
+                           bias + block * BLOCK, y + block * y_stride, rows);
+}
+
+/* [in/16][out][16]: what the delta multiplies by */
+INLINE const T *transposed_weight(const Layer *layer, const T *parameters)
+{
+    return layer->narrow ? parameters + layer->weight_at : layer->transposed;
+}
+
+/* Where a tile's parameters lie in an arena, and how many rows of 16 they are. */
+INLINE int64_t tile_at(const Layer *layer, const Tile *tile)
+{
+    return layer->weight_at + (layer->narrow
+                                   ? tile->in_block * layer->out * BLOCK
+                                   : (tile->out_block * layer->in + tile->in_block * BLOCK) * BLOCK);
+}
+
+INLINE int64_t tile_height(const Layer *layer, const Tile *tile)
+{
+    return layer->narrow ? layer->out : smaller(BLOCK, layer->in - tile->in_block * BLOCK);
+}
+
+/* c = init + x^T dy over `rows` rows, as the layout of the weights has it */
+INLINE void gradient_tile(const Layer *layer, const Tile *tile, const T *x, const T *dy,
+                          int64_t stride, int64_t rows, const T *init, int64_t init_row, T *c)
+{
+    const T *left = x + tile->in_block * stride, *right = dy + tile->out_block * stride;
+    if (layer->narrow) {
+        const T *swap = left;
+        left = right;
+        right = swap;
+    }
+    BY_HEIGHT(features_tile, tile_height(layer, tile), left, BLOCK * BLOCK, right, rows, init,
+              init_row, c);
+}
+
+/* c [16] = init + sum over rows of dy, in four interleaved sums */
+INLINE void bias_gradient(const T *dy, int64_t rows, const T *init, T *c)
+{
+    for (int v = 0; v < BLOCK; v += LANES) {
+        V a = load(init + v), b = ZERO, d = ZERO, e = ZERO;
+        int64_t r = 0;
+        for (; r + 4 <= rows; r += 4) {
+            a += load(dy + r * BLOCK + v);
+            b += load(dy + (r + 1) * BLOCK + v);
+            d += load(dy + (r + 2) * BLOCK + v);
+            e += load(dy + (r + 3) * BLOCK + v);
+        }
+        for (; r < rows; r++)
+            a += load(dy + r * BLOCK + v);
+        store(c + v, (a + b) + (d + e));
+    }
+}
+
+/* Renew the part of the transposed copy that a tile's weights belong to. */
+INLINE void transpose_weight(const Layer *layer, const Tile *tile, const T *weight)
+{
+    if (layer->transposed)
+        transpose_tile(weight, BLOCK, tile_height(layer, tile),
+                       (T *)layer->transposed +
+                           (tile->in_block * layer->out + tile->out_block * BLOCK) * BLOCK,
+                       smaller(BLOCK, layer->out - tile->out_block * BLOCK));
+}

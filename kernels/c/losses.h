@@ -1,0 +1,241 @@
+/* losses.h: one row per loss: its value and its derivative with respect to the output.
+ *
+ * A loss of single elements is l_name(o, t, parameter, &derivative), a table row, and no
+ * more. The cross-entropy from logits looks at whole rows and stands on its own below.
+ * All work on groups of up to BLOCK rows, given as blocks of 16 outputs. */
+
+INLINE V l_mse(V o, V t, T parameter, V *derivative)
+{
+    (void)parameter;
+    *derivative = 2 * (o - t);
+    return (o - t) * (o - t);
+}
+#define l_sum_squares l_mse
+
+INLINE V l_mae(V o, V t, T parameter, V *derivative)
+{
+    (void)parameter;
+    const V e = o - t;
+    *derivative = choose(e > ZERO, ONE, choose(e < ZERO, -ONE, e));
+    return absolute(e);
+}
+
+INLINE V l_huber(V o, V t, T delta, V *derivative)
+{
+    const V e = o - t, size = absolute(e);
+    *derivative = choose(size > splat(delta), copy_sign(splat(delta), e), e);
+    return choose(size > splat(delta), delta * (size - delta * (T)0.5), e * e * (T)0.5);
+}
+
+INLINE V l_quantile(V o, V t, T q, V *derivative)
+{
+    const V e = t - o;
+    *derivative = choose(e > ZERO, splat(-q), choose(e < ZERO, splat(1 - q), e));
+    return e * choose(e > ZERO, splat(q), splat(q - 1));
+}
+
+INLINE V l_poisson(V o, V t, T parameter, V *derivative)
+{
+    (void)parameter;
+    const V e = vexp(o);
+    *derivative = e - t;
+    return e - t * o;
+}
+
+INLINE V l_binary_cross_entropy(V z, V t, T parameter, V *derivative)
+{
+    (void)parameter;
+    const V e = exp_negative(-absolute(z));
+    *derivative = choose(z < ZERO, e, ONE) / (e + (T)1) - t;
+    return at_least(z, 0) - z * t + log1p_unit(e);
+}
+
+/* log p for 0 <= p <= 1, not below -100 (PyTorch's BCELoss) */
+INLINE V clamped_log(V p)
+{
+    return choose(p < splat(SMALLEST_NORMAL), splat(-100), at_least(vlog(p), -100));
+}
+
+INLINE V l_binary_cross_entropy_of_probabilities(V p, V t, T parameter, V *derivative)
+{
+    (void)parameter;
+    *derivative = (p - t) / at_least(p * (1 - p), (T)1e-12);
+    return -t * clamped_log(p) - (1 - t) * clamped_log(1 - p);
+}
+
+INLINE V l_cross_entropy_of_probabilities(V p, V t, T parameter, V *derivative)
+{
+    (void)parameter;
+    *derivative = -t / at_least(p, (T)1e-12);
+    return -t * clamped_log(p);
+}
+
+/* What the sum over rows and outputs is divided by. */
+enum Normaliser { WEIGHT_TIMES_OUTPUTS, WEIGHT, NOTHING };
+
+/* In the order of the contract (fastnn/engines.py). */
+#define LOSSES(ELEMENTS, ROWS) \
+    ELEMENTS(mse, WEIGHT_TIMES_OUTPUTS) \
+    ELEMENTS(mae, WEIGHT_TIMES_OUTPUTS) \
+    ELEMENTS(huber, WEIGHT_TIMES_OUTPUTS) \
+    ELEMENTS(quantile, WEIGHT_TIMES_OUTPUTS) \
+    ELEMENTS(poisson, WEIGHT_TIMES_OUTPUTS) \
+    ELEMENTS(sum_squares, NOTHING) \
+    ROWS(cross_entropy, WEIGHT) \
+    ELEMENTS(binary_cross_entropy, WEIGHT_TIMES_OUTPUTS) \
+    ELEMENTS(cross_entropy_of_probabilities, WEIGHT) \
+    ELEMENTS(binary_cross_entropy_of_probabilities, WEIGHT_TIMES_OUTPUTS)
+
+/* A group of rows: row r's outputs are output[block * stride + r * BLOCK + lane]. */
+typedef struct {
+    const T *output;
+    T *delta; /* same shape, or NULL; may be the output */
+    int64_t stride, outputs, rows;
+    const T *target[BLOCK]; /* one row each, NULL if there are labels */
+    int64_t label[BLOCK];
+    T weight[BLOCK];
+    T scale[BLOCK]; /* of the delta: weight / normaliser */
+    T parameter;
+} Group;
+
+/* value and derivative of n elements. Custom losses have this type too. */
+typedef void LossElements(const T *output, const T *target, T *value, T *derivative, int64_t n,
+                          T parameter);
+
+#define DEFINE_ELEMENTS(name, normaliser) \
+    OUTLINE void name##_elements(const T *output, const T *target, T *value, T *derivative, \
+                                 int64_t n, T parameter) \
+    { \
+        V d; \
+        for (int64_t i = 0; i < n; i += LANES) { \
+            store(value + i, l_##name(load(output + i), load(target + i), parameter, &d)); \
+            store(derivative + i, d); \
+        } \
+    }
+#define SKIP(name, normaliser)
+LOSSES(DEFINE_ELEMENTS, SKIP)
+
+typedef struct {
+    LossElements *elements; /* NULL: cross_entropy */
+    enum Normaliser normaliser;
+} Loss;
+
+#define ELEMENTS_ENTRY(name, normaliser) {name##_elements, normaliser},
+#define ROWS_ENTRY(name, normaliser) {NULL, normaliser},
+#define NAME(name, normaliser) #name,
+static const Loss losses[] = {LOSSES(ELEMENTS_ENTRY, ROWS_ENTRY)};
+static const char *const loss_names[] = {LOSSES(NAME, NAME) NULL};
+#undef NAME
+
+/* The targets of one block as (row, lane), zero beyond the outputs; labels become one-hot. */
+INLINE void gather_target(const Group *group, int64_t block, T *target)
+{
+    const int64_t first = block * BLOCK;
+    const int64_t lanes = group->outputs - first < BLOCK ? group->outputs - first : BLOCK;
+    for (int64_t r = 0; r < group->rows; r++, target += BLOCK) {
+        if (lanes < BLOCK || !group->target[r])
+            for (int i = 0; i < BLOCK; i += LANES)
+                store(target + i, ZERO);
+        if (group->target[r])
+            copy_lanes(target, group->target[r] + first, lanes);
+        else if (group->label[r] >= first && group->label[r] < first + lanes)
+            target[group->label[r] - first] = 1;
+    }
+}
+
+/* Sum over the group of weight * value; sets delta. */
+OUTLINE double elements_loss(const Loss *loss, const Group *group)
+{
+    _Alignas(64) T target[BLOCK * BLOCK], value[BLOCK * BLOCK], derivative[BLOCK * BLOCK];
+    V sum = ZERO;
+    for (int64_t block = 0; block * BLOCK < group->outputs; block++) {
+        const T *output = group->output + block * group->stride;
+        gather_target(group, block, target);
+        loss->elements(output, target, value, derivative, group->rows * BLOCK, group->parameter);
+        for (int64_t r = 0; r < group->rows; r++)
+            for (int i = 0; i < BLOCK; i += LANES) {
+                const VI valid = lane_numbers(i) < (I)(group->outputs - block * BLOCK);
+                sum += choose(valid, load(value + r * BLOCK + i), ZERO) * group->weight[r];
+                if (group->delta)
+                    store(group->delta + block * group->stride + r * BLOCK + i,
+                          choose(valid, load(derivative + r * BLOCK + i), ZERO) *
+                              group->scale[r]);
+            }
+    }
+    return (double)sum_of(sum);
+}
+
+/* Cross-entropy of logits z with targets t, by log-sum-exp:
+ *   l = (sum t) log(sum exp z) - sum t z,   dl/dz = (sum t) softmax(z) - t */
+OUTLINE double cross_entropy_loss(const Group *group)
+{
+    _Alignas(64) T total[BLOCK], rest[BLOCK], mass[BLOCK], target[BLOCK * BLOCK];
+    const int64_t outputs = group->outputs, stride = group->stride;
+    const int64_t padded = (outputs + BLOCK - 1) / BLOCK * BLOCK;
+#define AT(j) ((j) / BLOCK * stride + (j) % BLOCK)
+#define VALID(j) (lane_numbers(0) < (I)(outputs - (j)))
+    for (int r = 0; r < BLOCK; r++)
+        total[r] = 1, rest[r] = 0, mass[r] = 1;
+    for (int64_t r = 0; r < group->rows; r++) {
+        const T *z = group->output + r * BLOCK;
+        T *delta = group->delta ? group->delta + r * BLOCK : NULL;
+
+        V most = splat(-(T)INFINITY);
+        for (int64_t j = 0; j < outputs; j += LANES) {
+            const V x = load(z + AT(j));
+            most = choose(VALID(j) & (x > most), x, most);
+        }
+        const T top = largest_of(most);
+
+        /* l = mass * log(total) + rest, with z counted from the top */
+        if (group->target[r]) {
+            mass[r] = 0;
+            for (int64_t j = 0; j < outputs; j++) {
+                const T t = group->target[r][j];
+                mass[r] += t;
+                if (t != 0)
+                    rest[r] -= t * (z[AT(j)] - top);
+            }
+        } else
+            rest[r] = top - z[AT(group->label[r])];
+
+        V sum = ZERO;
+        for (int64_t j = 0; j < padded; j += LANES) {
+            const V e = choose(VALID(j), exp_negative(load(z + AT(j)) - top), ZERO);
+            sum += e;
+            if (delta)
+                store(delta + AT(j), e);
+        }
+        total[r] = sum_of(sum);
+        if (!delta)
+            continue;
+        const T factor = group->scale[r] * mass[r] / total[r];
+        for (int64_t j = 0; j < padded; j += LANES)
+            store(delta + AT(j), load(delta + AT(j)) * factor);
+        if (!group->target[r])
+            delta[AT(group->label[r])] -= group->scale[r];
+    }
+    if (group->delta && group->rows && group->target[0])
+        for (int64_t block = 0; block * BLOCK < outputs; block++) {
+            gather_target(group, block, target);
+            for (int64_t r = 0; r < group->rows; r++)
+                for (int i = 0; i < BLOCK; i += LANES) {
+                    T *delta = group->delta + block * stride + r * BLOCK + i;
+                    store(delta, load(delta) - load(target + r * BLOCK + i) * group->scale[r]);
+                }
+        }
+#undef AT
+#undef VALID
+    V sum = ZERO;
+    for (int r = 0; r < BLOCK; r += LANES)
+        sum += choose(lane_numbers((I)r) < (I)group->rows,
+                      (load(mass + r) * vlog(load(total + r)) + load(rest + r)) *
+                          load(group->weight + r),
+                      ZERO);
+    return (double)sum_of(sum);
+}
+
+INLINE double group_loss(int loss, const Group *group)
+{
+    return losses[loss].elements ? elements_loss(&losses[loss], group) : cross_entropy_loss(group);
+}

@@ -1,0 +1,462 @@
+/* step.h: the optimizer step, and the job that repeats it over the rows of an epoch.
+ *
+ *   phase 1   each thread takes rows: gather, forward, loss, deltas backward
+ *   barrier
+ *   phase 2   each thread takes tiles of the weights: gradient over all rows, update
+ *   barrier
+ *
+ * No sum crosses threads, so results are bitwise equal for every number of them. What
+ * needs the whole gradient first (clipping, more rows than the workspace holds) keeps it in
+ * an arena and updates in a third phase.
+ *
+ * A stop is honoured in phase 1, where nothing has changed yet; a phase 2 that began ends. */
+
+enum { ROW_TILE = 64 }; /* rows that go through all layers together */
+
+/* ---- floating-point environment: subnormals are zero inside, as before outside ---- */
+
+#if defined(__x86_64__)
+OUTLINE unsigned flush_subnormals(void)
+{
+    const unsigned before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(before | 0x8040);
+    return before;
+}
+OUTLINE void restore_subnormals(unsigned before) { __builtin_ia32_ldmxcsr(before); }
+#elif defined(__aarch64__)
+OUTLINE unsigned flush_subnormals(void)
+{
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | (1u << 24)));
+    return (unsigned)before;
+}
+OUTLINE void restore_subnormals(unsigned before)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)before));
+}
+#else
+OUTLINE unsigned flush_subnormals(void) { return 0; }
+OUTLINE void restore_subnormals(unsigned before) { (void)before; }
+#endif
+
+/* ---- the clock that a long job looks at ---- */
+
+#ifndef CLOCK_MONOTONIC_COARSE
+#define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
+#endif
+#define POLL_INTERVAL 50000000 /* ns */
+
+static int64_t clock_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Whether the caller wants to stop; asks at most every POLL_INTERVAL. */
+static int should_stop(int (*poll)(void), int64_t *next)
+{
+    const int64_t now = clock_now();
+    if (!poll || now < *next)
+        return 0;
+    const unsigned inside = flush_subnormals();
+    restore_subnormals(inside & ~0x8040u);
+    const int stop = poll();
+    restore_subnormals(inside);
+    *next = clock_now() + POLL_INTERVAL;
+    return stop;
+}
+
+/* ---- rows in and out of the blocked layout ---- */
+
+INLINE void gather_row(const T *row, int64_t features, T *block, int64_t stride)
+{
+    for (; features >= BLOCK; features -= BLOCK, row += BLOCK, block += stride)
+        copy_lanes(block, row, BLOCK);
+    if (features > 0) {
+        for (int i = 0; i < BLOCK; i += LANES)
+            store(block + i, ZERO);
+        copy_lanes(block, row, features);
+    }
+}
+
+INLINE void scatter_row(const T *block, int64_t stride, T *row, int64_t features)
+{
+    for (; features > 0; features -= BLOCK, row += BLOCK, block += stride)
+        copy_lanes(row, block, smaller(features, BLOCK));
+}
+
+/* ---- passes through the layers, rows [first, first + rows) of a workspace ---- */
+
+INLINE T *rows_of(void *const *buffers, int64_t layer, int64_t first)
+{
+    return (T *)buffers[layer] + first * BLOCK;
+}
+
+typedef struct {
+    int training; /* apply dropout */
+    uint64_t seed, epoch;
+    int64_t position; /* of the workspace's row 0 within the epoch */
+} Masks;
+
+/* y, slope *= mask / (1 - rate); the mask as kernels/random.py has it */
+OUTLINE void apply_dropout(const Masks *masks, int64_t layer, double rate, T *y, T *slope,
+                           int64_t stride, int64_t blocks, int64_t first, int64_t rows)
+{
+    const uint64_t key =
+        stream_key(masks->seed, STREAM_DROPOUT, (masks->epoch << 16) + (uint64_t)layer);
+    const uint32_t threshold = (uint32_t)(rate * 4294967296.0);
+    const T scale = (T)(1 / (1 - rate));
+    for (int64_t block = 0; block < blocks; block++)
+        for (int64_t r = 0; r < rows; r++) {
+            const uint64_t start =
+                (uint64_t)((masks->position + first + r) * blocks + block) * (BLOCK / 2);
+            const int64_t at = block * stride + r * BLOCK;
+            for (int k = 0; k < BLOCK / 2; k++) {
+                const uint64_t word = stream_word(key, start + (uint64_t)k);
+                const int keep[2] = {(uint32_t)word >= threshold,
+                                     (uint32_t)(word >> 32) >= threshold};
+                for (int i = 0; i < 2; i++) {
+                    y[at + 2 * k + i] = keep[i] ? y[at + 2 * k + i] * scale : 0;
+                    if (slope)
+                        slope[at + 2 * k + i] = keep[i] ? slope[at + 2 * k + i] * scale : 0;
+                }
+            }
+        }
+}
+
+/* The activation that layer `l` applies: none if the loss takes its logits. */
+INLINE int activation_of(const Network *network, int64_t l, int fused)
+{
+    return fused && l == network->depth - 1 ? ACTIVATION_identity : network->layers[l].activation;
+}
+
+/* Whether the forward pass leaves f'(z) of layer l in the delta's buffer. */
+INLINE int keeps_slope(const Network *network, int64_t l, int fused, int training)
+{
+    return !activations[activation_of(network, l, fused)].backward ||
+           (training && l + 1 < network->depth && network->layers[l + 1].dropout > 0);
+}
+
+OUTLINE void forward_pass(const Network *network, const Workspace *space, int fused,
+                          int with_slopes, const Masks *masks, int64_t first, int64_t rows)
+{
+    const int64_t stride = space->stride;
+    if (masks->training && network->layers[0].dropout > 0)
+        apply_dropout(masks, 0, network->layers[0].dropout, rows_of(space->activation, 0, first),
+                      NULL, stride, network->layers[0].in_blocks, first, rows);
+    for (int64_t l = 0; l < network->depth; l++) {
+        const Layer *layer = &network->layers[l];
+        const int activation = activation_of(network, l, fused);
+        const int last = l == network->depth - 1;
+        const double dropout = last ? 0 : network->layers[l + 1].dropout;
+        T *y = rows_of(space->activation, l + 1, first);
+        T *slope = with_slopes && keeps_slope(network, l, fused, masks->training)
+                       ? rows_of(space->delta, l + 1, first)
+                       : NULL;
+        forward_linear(layer, network->parameters, rows_of(space->activation, l, first), stride, y,
+                       stride, rows);
+        if (activation == ACTIVATION_softmax)
+            softmax_rows(y, stride, layer->out, rows);
+        else if (activation != ACTIVATION_identity || slope)
+            for (int64_t block = 0; block < layer->out_blocks; block++)
+                activations[activation].forward(y + block * stride,
+                                                slope ? slope + block * stride : NULL,
+                                                rows * BLOCK);
+        if (!last)
+            clear_padding(&network->layers[l + 1], y, stride, rows);
+        if (masks->training && dropout > 0)
+            apply_dropout(masks, l + 1, dropout, y, slope, stride, layer->out_blocks, first, rows);
+    }
+}
+
+/* delta of layer l's z from d loss / d (its output): one block, in place or from scratch */
+INLINE void through_activation(int activation, int slope_kept, const T *upstream, const T *y,
+                               const T *slope, T *delta, int64_t n)
+{
+    if (slope_kept)
+        multiply_slope(upstream, slope, delta, n);
+    else
+        activations[activation].backward(upstream, y, delta, n);
+}
+
+/* delta[l] for l = depth - 1 ... 1, from delta[depth] */
+OUTLINE void backward_pass(const Network *network, const Workspace *space, int training,
+                           int64_t first, int64_t rows, T *scratch)
+{
+    for (int64_t l = network->depth - 1; l > 0; l--) {
+        const Layer *layer = &network->layers[l];
+        const int activation = network->layers[l - 1].activation;
+        const int slope_kept = keeps_slope(network, l - 1, 0, training);
+        const T *transposed = transposed_weight(layer, network->parameters);
+        const T *y = rows_of(space->activation, l, first);
+        T *delta = rows_of(space->delta, l, first);
+        for (int64_t block = 0; block < layer->in_blocks; block++) {
+            const int64_t at = block * space->stride;
+            multiply_panel(rows_of(space->delta, l + 1, first), space->stride,
+                           transposed + block * layer->out * BLOCK, layer->out, zeros, scratch,
+                           rows);
+            through_activation(activation, slope_kept, scratch, y + at, delta + at, delta + at,
+                               rows * BLOCK);
+        }
+    }
+}
+
+/* ---- phase 1 ---- */
+
+INLINE int64_t row_at(const Job *job, int64_t position)
+{
+    return job->order ? (int64_t)job->order[position] : position;
+}
+
+/* Loss and delta of up to BLOCK rows from workspace row `first` on; returns sum of w l. */
+OUTLINE double output_loss(const Plan *plan, const Job *job, int64_t position, double inverse,
+                           int64_t first, int64_t rows, T *scratch)
+{
+    const Network *network = plan->network;
+    const Recipe *recipe = &plan->recipe;
+    const int64_t depth = network->depth, stride = plan->space.stride;
+    const Layer *last = &network->layers[depth - 1];
+    const int activation = activation_of(network, depth - 1, recipe->fused);
+    const int direct = activation == ACTIVATION_identity;
+    const T *y = rows_of(plan->space.activation, depth, first);
+    T *delta = rows_of(plan->space.delta, depth, first);
+    Group group = {.output = y, .stride = stride, .outputs = last->out, .rows = rows,
+                   .parameter = (T)recipe->parameter};
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t row = row_at(job, position + first + r);
+        const T weight = job->weight ? ((const T *)job->weight)[row] : 1;
+        group.target[r] = job->target ? (const T *)job->target + row * last->out : NULL;
+        group.label[r] = job->labels ? job->labels[row] : 0;
+        group.weight[r] = weight;
+        group.scale[r] = (T)((double)weight * inverse);
+    }
+    for (int64_t r = rows; r < BLOCK; r++)
+        group.weight[r] = 0;
+    if (job->kind == EVALUATE)
+        return group_loss(recipe->loss, &group);
+    if (direct) {
+        group.delta = delta;
+        return group_loss(recipe->loss, &group);
+    }
+    /* d loss / d output in scratch, as blocks of exactly BLOCK rows */
+    T *upstream = scratch + ROW_TILE * BLOCK;
+    for (int64_t block = 0; block < last->out_blocks; block++)
+        for (int64_t i = 0; i < rows * BLOCK; i += LANES)
+            store(upstream + block * BLOCK * BLOCK + i, load(y + block * stride + i));
+    group.output = group.delta = upstream;
+    group.stride = BLOCK * BLOCK;
+    const double value = group_loss(recipe->loss, &group);
+    if (activation == ACTIVATION_softmax)
+        softmax_rows_backward(upstream, BLOCK * BLOCK, y, delta, stride, last->out, rows);
+    else
+        for (int64_t block = 0; block < last->out_blocks; block++)
+            through_activation(activation, keeps_slope(network, depth - 1, 0, 0),
+                               upstream + block * BLOCK * BLOCK, y + block * stride,
+                               delta + block * stride, delta + block * stride, rows * BLOCK);
+    return value;
+}
+
+/* Rows of the slab that starts at `position`, this thread's share of them. */
+static void phase_rows(Plan *plan, const Job *job, int64_t position, int64_t rows,
+                       double inverse, int thread)
+{
+    const Network *network = plan->network;
+    const Workspace *space = &plan->space;
+    T *scratch = plan->scratch[thread];
+    const int64_t groups = (rows + BLOCK - 1) / BLOCK, in = network->layers[0].in;
+    const int64_t begin = groups * thread / plan->barrier.threads * BLOCK;
+    const int64_t end =
+        smaller(rows, groups * (thread + 1) / plan->barrier.threads * BLOCK);
+    const Masks masks = {job->kind == TRAIN, job->seed, job->epoch, position};
+
+    for (int64_t first = begin;; first += ROW_TILE) {
+        if (thread == 0 && should_stop(plan->poll, &plan->next_poll))
+            atomic_store(&plan->stop, 1);
+        if (first >= end || atomic_load_explicit(&plan->stop, memory_order_relaxed))
+            return;
+        const int64_t count = smaller(ROW_TILE, end - first);
+        T *x = rows_of(space->activation, 0, first);
+        for (int64_t r = 0; r < count; r++)
+            gather_row((const T *)job->X + row_at(job, position + first + r) * in, in,
+                       x + r * BLOCK, space->stride);
+        forward_pass(network, space, plan->recipe.fused, job->kind != EVALUATE, &masks, first,
+                     count);
+        for (int64_t g = first; g < first + count; g += BLOCK)
+            plan->row_loss[g / BLOCK] = output_loss(plan, job, position, inverse, g,
+                                                    smaller(BLOCK, first + count - g), scratch);
+        if (job->kind != EVALUATE)
+            backward_pass(network, space, masks.training, first, count, scratch);
+    }
+}
+
+/* ---- phase 2 ---- */
+
+INLINE void update_at(const Plan *plan, int64_t at, const T *gradient, int64_t n, const Scalars *s)
+{
+    const Network *network = plan->network;
+    T *m0 = network->moments[0], *m1 = network->moments[1];
+    optimizers[plan->recipe.optimizer].update((T *)network->parameters + at, m0 ? m0 + at : NULL,
+                                              m1 ? m1 + at : NULL, gradient, n, s);
+}
+
+/* Gradient of the tile's weights, and of the bias if it is the first of its block column:
+ * straight into the update. */
+INLINE void fused_tile(const Plan *plan, const Tile *tile, int64_t rows, const Scalars *weight,
+                       const Scalars *bias, T *scratch)
+{
+    const Network *network = plan->network;
+    const Layer *layer = &network->layers[tile->layer];
+    const T *x = plan->space.activation[tile->layer], *dy = plan->space.delta[tile->layer + 1];
+    const int64_t at = tile_at(layer, tile), stride = plan->space.stride;
+    gradient_tile(layer, tile, x, dy, stride, rows, zeros, 0, scratch);
+    update_at(plan, at, scratch, tile_height(layer, tile) * BLOCK, weight);
+    transpose_weight(layer, tile, (T *)network->parameters + at);
+    if (tile->in_block == 0 && layer->uses_bias) {
+        bias_gradient(dy + tile->out_block * stride, rows, zeros, scratch);
+        update_at(plan, layer->bias_at + tile->out_block * BLOCK, scratch, BLOCK, bias);
+    }
+}
+
+INLINE double squared_norm(const T *x, int64_t n)
+{
+    V sum = ZERO;
+    for (int64_t i = 0; i < n; i += LANES)
+        sum += load(x + i) * load(x + i);
+    return (double)sum_of(sum);
+}
+
+/* The same into the gradient's arena; after the last slab l2 joins it and its norm is taken. */
+INLINE void accumulate_tile(Plan *plan, int64_t index, int64_t rows, int first_slab,
+                            int last_slab, double l2, T *scratch)
+{
+    const Network *network = plan->network;
+    const Tile *tile = &plan->tiles[index];
+    const Layer *layer = &network->layers[tile->layer];
+    const T *x = plan->space.activation[tile->layer], *dy = plan->space.delta[tile->layer + 1];
+    const int64_t at = tile_at(layer, tile), stride = plan->space.stride;
+    const int64_t n = tile_height(layer, tile) * BLOCK;
+    T *gradient = (T *)plan->gradient + at;
+    const T *weight = (const T *)network->parameters + at;
+    gradient_tile(layer, tile, x, dy, stride, rows, first_slab ? zeros : gradient,
+                  first_slab ? 0 : BLOCK, scratch);
+    const T factor = last_slab ? (T)l2 : 0;
+    for (int64_t i = 0; i < n; i += LANES)
+        store(gradient + i, load(scratch + i) + load(weight + i) * factor);
+    plan->tile_norm[index] = squared_norm(gradient, n);
+    if (tile->in_block == 0 && layer->uses_bias) {
+        T *bias = (T *)plan->gradient + layer->bias_at + tile->out_block * BLOCK;
+        bias_gradient(dy + tile->out_block * stride, rows, first_slab ? zeros : bias, bias);
+        plan->tile_norm[index] += squared_norm(bias, BLOCK);
+    }
+}
+
+/* ---- phase 3 ---- */
+
+INLINE void apply_tile(const Plan *plan, const Tile *tile, const Scalars *s)
+{
+    const Network *network = plan->network;
+    const Layer *layer = &network->layers[tile->layer];
+    const int64_t at = tile_at(layer, tile);
+    const T *gradient = plan->gradient;
+    update_at(plan, at, gradient + at, tile_height(layer, tile) * BLOCK, s);
+    transpose_weight(layer, tile, (T *)network->parameters + at);
+    if (tile->in_block == 0 && layer->uses_bias) {
+        const int64_t bias = layer->bias_at + tile->out_block * BLOCK;
+        update_at(plan, bias, gradient + bias, BLOCK, s);
+    }
+}
+
+/* ---- the job ---- */
+
+/* 1 / what the loss over rows [position, position + rows) is divided by; 0 for weight 0 */
+static double inverse_normaliser(const Plan *plan, const Job *job, int64_t position, int64_t rows)
+{
+    const Network *network = plan->network;
+    const enum Normaliser normaliser = losses[plan->recipe.loss].normaliser;
+    if (normaliser == NOTHING)
+        return 1;
+    double sum = (double)rows;
+    if (job->weight) {
+        sum = 0;
+        for (int64_t i = 0; i < rows; i++)
+            sum += (double)((const T *)job->weight)[row_at(job, position + i)];
+    }
+    if (normaliser == WEIGHT_TIMES_OUTPUTS)
+        sum *= (double)network->layers[network->depth - 1].out;
+    return sum > 0 ? 1 / sum : 0;
+}
+
+OUTLINE void run(Plan *plan, Job *job, int thread)
+{
+    const unsigned environment = flush_subnormals();
+    Network *network = plan->network;
+    const Recipe *recipe = &plan->recipe;
+    T *scratch = plan->scratch[thread];
+    const int64_t threads = plan->barrier.threads, start_step = network->step;
+    const int64_t tile_begin = plan->tile_count * thread / threads;
+    const int64_t tile_end = plan->tile_count * (thread + 1) / threads;
+    const int summed = losses[recipe->loss].normaliser == NOTHING;
+    double epoch_loss = 0;
+    if (thread == 0)
+        plan->next_poll = clock_now() + POLL_INTERVAL;
+
+    for (int64_t position = 0, step = 0; position < job->rows; position += job->batch, step++) {
+        const int64_t batch = smaller(job->batch, job->rows - position);
+        const double inverse = inverse_normaliser(plan, job, position, batch);
+        const int fused = job->kind == TRAIN && batch <= plan->slab && recipe->clip_norm == 0;
+        Scalars bias = {0}, weight = {0};
+        if (job->kind == TRAIN) {
+            bias = step_scalars(recipe, job->rates[step], start_step + step + 1);
+            weight = bias;
+            if (fused)
+                weight.decay += (T)recipe->l2;
+        }
+
+        double sum = 0;
+        for (int64_t at = 0; at < batch; at += plan->slab) {
+            const int64_t rows = smaller(plan->slab, batch - at);
+            phase_rows(plan, job, position + at, rows, inverse, thread);
+            barrier_wait(&plan->barrier);
+            if (atomic_load_explicit(&plan->stop, memory_order_relaxed))
+                goto stopped;
+            if (thread == 0)
+                for (int64_t g = 0; g * BLOCK < rows; g++)
+                    sum += plan->row_loss[g];
+            if (fused)
+                for (int64_t i = tile_begin; i < tile_end; i++)
+                    fused_tile(plan, &plan->tiles[i], rows, &weight, &bias, scratch);
+            else if (job->kind != EVALUATE)
+                for (int64_t i = tile_begin; i < tile_end; i++)
+                    accumulate_tile(plan, i, rows, at == 0, at + rows == batch,
+                                    job->kind == TRAIN ? recipe->l2 : 0, scratch);
+            barrier_wait(&plan->barrier);
+        }
+
+        if (job->kind == TRAIN && !fused) {
+            if (recipe->clip_norm > 0) {
+                double norm = 0;
+                for (int64_t i = 0; i < plan->tile_count; i++)
+                    norm += plan->tile_norm[i];
+                const double clip = recipe->clip_norm / (sqrt(norm) + 1e-6);
+                bias.clip = (T)(clip < 1 ? clip : 1);
+            }
+            for (int64_t i = tile_begin; i < tile_end; i++)
+                apply_tile(plan, &plan->tiles[i], &bias);
+            barrier_wait(&plan->barrier);
+        }
+        if (thread == 0) {
+            const double share = (double)batch / (double)job->rows;
+            epoch_loss += sum * inverse * (summed ? 1 : share);
+            if (job->kind == TRAIN) {
+                network->step = start_step + step + 1;
+                plan->steps++;
+            }
+        }
+    }
+    if (thread == 0)
+        job->loss = epoch_loss;
+stopped:
+    restore_subnormals(environment);
+}

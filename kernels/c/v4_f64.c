@@ -1,0 +1,5 @@
+#if defined(__x86_64__)
+#define LEVEL 4
+#define BITS 64
+#include "instance.h"
+#endif

@@ -1,0 +1,122 @@
+/* vector.h: the vector of this instance, and the few operations C has no sign for.
+ *
+ * GNU vector types, so the same text compiles to AVX-512, AVX2, SSE2 and NEON. The loops
+ * over LANES below are idioms that gcc and clang turn into one instruction each (blend,
+ * sqrt, shuffle). A comparison of vectors gives all ones or zero per lane. */
+
+#if BITS == 32
+typedef float T;
+typedef int32_t I;
+#define EXPONENT_BITS 23
+#define EXPONENT_BIAS 127
+#else
+typedef double T;
+typedef int64_t I;
+#define EXPONENT_BITS 52
+#define EXPONENT_BIAS 1023
+#endif
+
+#define VECTOR_BYTES (LEVEL == 4 ? 64 : LEVEL == 3 ? 32 : 16)
+#define LANES (VECTOR_BYTES * 8 / BITS)
+#define VECTORS (BLOCK / LANES) /* vectors in one row of a block */
+
+typedef T V __attribute__((vector_size(VECTOR_BYTES)));
+typedef I VI __attribute__((vector_size(VECTOR_BYTES)));
+typedef T Unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+#define OUTLINE static __attribute__((noinline))
+
+INLINE V load(const T *p) { return *(const Unaligned *)p; }
+INLINE void store(T *p, V x) { *(Unaligned *)p = x; }
+INLINE V splat(T x) { return (V){0} + x; }
+
+INLINE V choose(VI mask, V yes, V no)
+{
+    V r;
+    for (int i = 0; i < LANES; i++)
+        r[i] = mask[i] ? yes[i] : no[i];
+    return r;
+}
+
+INLINE V square_root(V x)
+{
+    V r;
+    for (int i = 0; i < LANES; i++)
+        r[i] = BITS == 32 ? (T)__builtin_sqrtf((float)x[i]) : (T)__builtin_sqrt((double)x[i]);
+    return r;
+}
+
+INLINE V absolute(V x) { return (V)((VI)x & ~((VI){0} + (I)((uint64_t)1 << (BITS - 1)))); }
+INLINE V sign_of(V x) { return (V)((VI)x & ((VI){0} + (I)((uint64_t)1 << (BITS - 1)))); }
+INLINE V copy_sign(V magnitude, V sign) { return (V)((VI)magnitude | (VI)sign_of(sign)); }
+
+/* These let a NaN in x through, as x86's min and max do with their second operand; the
+ * compiler may not assume so much of a comparison and takes two instructions for it. */
+#if defined(__x86_64__)
+#define X86(operation) PASTE(PASTE(X86_PREFIX, operation), X86_SUFFIX)
+#define X86_PREFIX PASTE(PASTE(_mm, X86_BITS), _)
+#if LEVEL == 4
+#define X86_BITS 512
+#elif LEVEL == 3
+#define X86_BITS 256
+#else
+#define X86_BITS
+#endif
+#if BITS == 32
+#define X86_SUFFIX _ps
+#else
+#define X86_SUFFIX _pd
+#endif
+INLINE V at_least(V x, T low) { return (V)X86(max)(splat(low), x); }
+INLINE V at_most(V x, T high) { return (V)X86(min)(splat(high), x); }
+#else
+INLINE V at_least(V x, T low) { return choose(x < splat(low), splat(low), x); }
+INLINE V at_most(V x, T high) { return choose(x > splat(high), splat(high), x); }
+#endif
+
+/* Both add (compare) halves, in the same order whatever the instance's width. */
+INLINE T sum_of(V x)
+{
+    T r[LANES];
+    store(r, x);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            r[i] += r[i + width];
+    return r[0];
+}
+
+INLINE T largest_of(V x)
+{
+    T r[LANES];
+    store(r, x);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            r[i] = r[i] < r[i + width] ? r[i + width] : r[i];
+    return r[0];
+}
+
+/* Lane numbers of the vector that starts at lane `first` of a block. */
+INLINE VI lane_numbers(I first)
+{
+    VI r;
+    for (int i = 0; i < LANES; i++)
+        r[i] = first + i;
+    return r;
+}
+
+/* The first `lanes` (0 ... 16) numbers of a block; the others stay as they are. */
+INLINE void copy_lanes(T *to, const T *from, int64_t lanes)
+{
+    if (lanes == BLOCK) {
+        for (int i = 0; i < BLOCK; i += LANES)
+            store(to + i, load(from + i));
+        return;
+    }
+    for (int width = BLOCK / 2; width > 0; width /= 2)
+        if (lanes & width) {
+            __builtin_memcpy(to, from, (size_t)width * sizeof(T));
+            to += width;
+            from += width;
+        }
+}

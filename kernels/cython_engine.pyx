@@ -1,0 +1,718 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=False
+"""The Cython engine: validation of pointers, memory, the plan and the GIL around c/*.h.
+
+The hot loops are in c/ (start at c/instance.h); here is what they need to be called from
+Python: arrays become pointers, layers become a plan with all of its memory, threads enter
+the plan without the GIL. One binary carries every instruction set; the highest one that
+the processor has is taken at import, FASTNN_ISA (v4, v3, baseline) forces a lower one.
+"""
+
+import os
+import threading
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from fastnn_c cimport *
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() noexcept
+
+cnp.import_array()
+
+NAME = "cython"
+
+# --------------------------------------------------------------------------- instruction sets
+
+cdef dict _LEVELS = {"v4": 4, "v3": 3, "baseline": 0}
+
+
+def available_levels():
+    """The instruction sets that this build has and this processor runs, best first."""
+    return tuple(
+        name
+        for name, level in _LEVELS.items()
+        if level <= fastnn_processor_level() and fastnn_instance(level, 4) != NULL
+    )
+
+
+def _chosen_level():
+    wanted = os.environ.get("FASTNN_ISA", "")
+    if not wanted:
+        return available_levels()[0]
+    if wanted not in _LEVELS:
+        raise ImportError(f"FASTNN_ISA={wanted!r} is unknown; take one of {', '.join(_LEVELS)}")
+    if wanted not in available_levels():
+        raise ImportError(
+            f"FASTNN_ISA={wanted!r} is not available here: this processor and build run "
+            f"{', '.join(available_levels())}"
+        )
+    return wanted
+
+
+ISA = _chosen_level()
+cdef const Instance *_float32 = fastnn_instance(_LEVELS[ISA], 4)
+cdef const Instance *_float64 = fastnn_instance(_LEVELS[ISA], 8)
+
+
+cdef list _names(const char *const *table):
+    cdef Py_ssize_t i = 0
+    result = []
+    while table[i] != NULL:
+        result.append(table[i].decode())
+        i += 1
+    return result
+
+
+ACTIVATIONS = tuple(_names(_float32.activations))
+LOSSES = tuple(_names(_float32.losses))
+cdef list _optimizer_rows = _names(_float32.optimizers)  # name/moments
+OPTIMIZERS = tuple(dict.fromkeys(row.partition("/")[0] for row in _optimizer_rows))
+
+# --------------------------------------------------------------------------- arrays to pointers
+
+
+cdef const Instance *_instance(int typenum) except NULL:
+    if typenum == cnp.NPY_FLOAT32:
+        return _float32
+    if typenum == cnp.NPY_FLOAT64:
+        return _float64
+    raise TypeError("the cython engine takes float32 and float64 arrays")
+
+
+cdef inline bint _plain(object array, int typenum, int dimensions) noexcept:
+    return (
+        cnp.PyArray_Check(array)
+        and cnp.PyArray_TYPE(<cnp.ndarray>array) == typenum
+        and cnp.PyArray_NDIM(<cnp.ndarray>array) == dimensions
+        and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array)
+    )
+
+
+cdef void *_data(object array, int typenum, int dimensions) except? NULL:
+    """The address of a plain array; TypeError if it is not one."""
+    if not _plain(array, typenum, dimensions):
+        raise TypeError(
+            f"expected a plain (native, aligned, C-contiguous) {dimensions}-D array of one dtype"
+        )
+    return cnp.PyArray_DATA(<cnp.ndarray>array)
+
+
+cdef inline int64_t _length(object array, int axis) noexcept:
+    return cnp.PyArray_DIM(<cnp.ndarray>array, axis)
+
+
+cdef int _poll() noexcept with gil:
+    """Non-zero if a signal handler raised; the exception stays pending."""
+    return PyErr_CheckSignals()
+
+
+cdef int _raise_pending() except -1:
+    """Hand on the exception that a signal handler raised during a poll."""
+    return -1
+
+
+cdef void *_allocate(object bytes) except NULL:
+    cdef void *memory = fastnn_allocate(bytes) if bytes < 1 << 62 else NULL
+    if memory == NULL:
+        raise MemoryError(f"cannot allocate {bytes} bytes for the network")
+    return memory
+
+# --------------------------------------------------------------------------- recipe
+
+
+cdef Recipe _recipe(object loss, object optimizer) except *:
+    cdef Recipe recipe
+    memset(&recipe, 0, sizeof(Recipe))
+    if loss is not None:
+        recipe.loss = LOSSES.index(loss.name)
+        recipe.parameter = loss.parameter
+        recipe.fused = loss.fused
+    if optimizer is not None:
+        recipe.optimizer = _optimizer_rows.index(f"{optimizer.name}/{optimizer.moments}")
+        recipe.nesterov = optimizer.nesterov
+        recipe.momentum = optimizer.momentum
+        recipe.beta_1 = optimizer.beta_1
+        recipe.beta_2 = optimizer.beta_2
+        recipe.epsilon = optimizer.epsilon
+        recipe.weight_decay = optimizer.weight_decay
+        recipe.l2 = optimizer.l2
+        recipe.clip_norm = optimizer.clip_norm
+    return recipe
+
+# --------------------------------------------------------------------------- network
+
+
+@cython.final
+cdef class Network:
+    """Parameters and optimizer state in blocked arenas; see ``fastnn.engines.Network``."""
+
+    cdef CNetwork net
+    cdef const Instance *instance
+    cdef int typenum, moment_count
+    cdef object moments_of  # the optimizer whose moments these are; None: not known yet
+    cdef readonly Py_ssize_t size
+
+    def __cinit__(self, tuple layers, dtype):
+        self.typenum = np.dtype(dtype).num
+        self.instance = _instance(self.typenum)
+        self.net.layers = <Layer *>calloc(len(layers), sizeof(Layer))
+        if self.net.layers == NULL:
+            raise MemoryError("cannot allocate the layers of the network")
+        self.net.depth = len(layers)
+        end, size = 0, 0
+        for l, spec in enumerate(layers):
+            in_blocks, out_blocks = -(-spec.inputs // BLOCK), -(-spec.outputs // BLOCK)
+            narrow = spec.outputs <= NARROW
+            weights = (in_blocks * spec.outputs if narrow else out_blocks * spec.inputs) * BLOCK
+            if (end + weights) * self.instance.itemsize >= 1 << 62:
+                raise MemoryError("cannot allocate a network of this size")
+            layer = &self.net.layers[l]
+            layer.inputs, layer.out = spec.inputs, spec.outputs
+            layer.in_blocks, layer.out_blocks = in_blocks, out_blocks
+            layer.activation = ACTIVATIONS.index(spec.activation)
+            layer.uses_bias, layer.narrow = spec.use_bias, narrow
+            layer.dropout = spec.dropout
+            layer.weight_at, layer.weight_size = end, weights
+            layer.bias_at = end + weights
+            end += weights + out_blocks * BLOCK
+            size += spec.inputs * spec.outputs + (spec.outputs if spec.use_bias else 0)
+            if l > 0 and not narrow:
+                layer.transposed = _allocate(
+                    in_blocks * spec.outputs * BLOCK * self.instance.itemsize
+                )
+        self.net.arena_size = end + BLOCK * BLOCK  # a tile may be read past its last row
+        self.net.parameters = self.new_arena()
+        self.size = size
+
+    def __dealloc__(self):
+        for l in range(self.net.depth):
+            free(self.net.layers[l].transposed)
+        free(self.net.layers)
+        free(self.net.parameters)
+        for i in range(MAX_MOMENTS):
+            free(self.net.moments[i])
+
+    cdef void *new_arena(self) except NULL:
+        return _allocate(self.net.arena_size * self.instance.itemsize)
+
+    cdef cnp.ndarray flat(self, const void *arena):
+        cdef cnp.npy_intp size = self.size
+        result = cnp.PyArray_EMPTY(1, &size, self.typenum, 0)
+        self.instance.unpack(&self.net, arena, cnp.PyArray_DATA(result))
+        return result
+
+    cdef const void *checked_flat(self, object flat) except NULL:
+        data = _data(flat, self.typenum, 1)
+        if _length(flat, 0) != self.size:
+            raise ValueError(f"expected {self.size} parameters, got {_length(flat, 0)}")
+        return data
+
+    cdef int set_moments(self, int count) except -1:
+        """Have `count` moment arenas, all zero, and no steps made."""
+        for i in range(MAX_MOMENTS):
+            if i < count:
+                if self.net.moments[i] == NULL:
+                    self.net.moments[i] = self.new_arena()
+                memset(self.net.moments[i], 0, self.net.arena_size * self.instance.itemsize)
+            else:
+                free(self.net.moments[i])
+                self.net.moments[i] = NULL
+        self.moment_count = count
+        self.net.step = 0
+        self.moments_of = None
+        return 0
+
+    def get_parameters(self):
+        return self.flat(self.net.parameters)
+
+    def set_parameters(self, flat):
+        self.instance.pack(&self.net, self.checked_flat(flat), self.net.parameters)
+        self.instance.transpose(&self.net)
+
+    def get_state(self):
+        return self.net.step, tuple(self.flat(self.net.moments[i]) for i in range(self.moment_count))
+
+    def set_state(self, step, moments):
+        if len(moments) > MAX_MOMENTS:
+            raise ValueError(f"at most {MAX_MOMENTS} moments, got {len(moments)}")
+        for moment in moments:
+            self.checked_flat(moment)
+        self.set_moments(len(moments))
+        for i, moment in enumerate(moments):
+            self.instance.pack(&self.net, self.checked_flat(moment), self.net.moments[i])
+        self.net.step = step
+
+    def predict(self, X, int threads=1):
+        cdef cnp.npy_intp shape[2]
+        cdef int status
+        if not _plain(X, self.typenum, 2) or _length(X, 1) != self.net.layers[0].inputs:
+            return None
+        shape[0] = _length(X, 0)
+        shape[1] = self.net.layers[self.net.depth - 1].out
+        out = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
+        if threads > 1 and shape[0] > threads * 64:
+            self.predict_threaded(X, out, threads)
+            return out
+        cdef const void *source = cnp.PyArray_DATA(<cnp.ndarray>X)
+        cdef void *target = cnp.PyArray_DATA(<cnp.ndarray>out)
+        with nogil:
+            status = self.instance.predict(&self.net, source, target, 0, shape[0], _poll)
+        self.check(status)
+        return out
+
+    cdef int check(self, int status) except -1:
+        if status == 0:
+            return 0
+        if status > 0 or status == -2:
+            return _raise_pending()
+        raise MemoryError("cannot allocate the workspace")
+
+    def _predict_rows(self, X, out, int64_t first, int64_t last, bint polls, list failures):
+        """Predict rows first <= r < last; a failure is noted, since this may be a thread."""
+        cdef const void *source = cnp.PyArray_DATA(<cnp.ndarray>X)
+        cdef void *target = cnp.PyArray_DATA(<cnp.ndarray>out)
+        cdef Poll poll = _poll if polls else <Poll>NULL
+        cdef int status
+        with nogil:
+            status = self.instance.predict(&self.net, source, target, first, last, poll)
+        if polls:
+            self.check(status)
+        elif status:
+            failures.append(status)
+
+    cdef int predict_threaded(self, X, out, int threads) except -1:
+        rows = _length(X, 0)
+        bounds = [rows * t // threads // BLOCK * BLOCK for t in range(threads)] + [rows]
+        failures = []
+        helpers = [
+            threading.Thread(
+                target=self._predict_rows,
+                args=(X, out, bounds[t], bounds[t + 1], False, failures),
+                daemon=True,
+            )
+            for t in range(1, threads)
+        ]
+        for helper in helpers:
+            helper.start()
+        try:
+            self._predict_rows(X, out, bounds[0], bounds[1], True, failures)
+        finally:
+            for helper in helpers:
+                helper.join()
+        if failures:
+            raise MemoryError("cannot allocate the workspace")
+        return 0
+
+    def input_gradient(self, X, outputs):
+        cdef cnp.npy_intp shape[3]
+        cdef int status
+        cdef const void *source = _data(X, self.typenum, 2)
+        cdef const int64_t *chosen = <const int64_t *>_data(outputs, cnp.NPY_INT64, 1)
+        if _length(X, 1) != self.net.layers[0].inputs:
+            raise ValueError(f"X must have {self.net.layers[0].inputs} columns")
+        shape[0], shape[1], shape[2] = _length(X, 0), _length(outputs, 0), _length(X, 1)
+        for i in range(shape[1]):
+            if not 0 <= chosen[i] < self.net.layers[self.net.depth - 1].out:
+                raise ValueError(f"there is no output {chosen[i]}")
+        result = cnp.PyArray_EMPTY(3, shape, self.typenum, 0)
+        cdef void *target = cnp.PyArray_DATA(<cnp.ndarray>result)
+        with nogil:
+            status = self.instance.input_gradient(
+                &self.net, source, chosen, shape[1], target, shape[0], _poll
+            )
+        self.check(status)
+        return result
+
+    def trainer(self, loss, optimizer, batch_size, seed, threads=1):
+        return Trainer(self, loss, optimizer, batch_size, seed, threads)
+
+# --------------------------------------------------------------------------- trainer
+
+
+class _Pool:
+    """Threads that wait for work between jobs; they know the pool, never the trainer."""
+
+    def __init__(self, size):
+        self.process = os.getpid()
+        self.work = None
+        self.gates = [threading.Semaphore(0) for _ in range(size)]
+        self.done = threading.Semaphore(0)
+        for rank, gate in enumerate(self.gates, start=1):
+            threading.Thread(
+                target=self._serve, args=(rank, gate), name=f"fastnn-{rank}", daemon=True
+            ).start()
+
+    def _serve(self, rank, gate):
+        while True:
+            gate.acquire()
+            if self.work is None:
+                return
+            self.work(rank)
+            self.done.release()
+
+    def run(self, work):
+        """Call ``work(rank)`` once on every thread, with rank 0 on this one."""
+        self.work = work
+        for gate in self.gates:
+            gate.release()
+        try:
+            work(0)
+        finally:
+            for _ in self.gates:
+                self.done.acquire()
+            self.work = None
+
+    def close(self):
+        self.work = None
+        for gate in self.gates:
+            gate.release()
+
+
+@cython.final
+cdef class Trainer:
+    """A plan with all of its memory, and the threads that run it; see ``fastnn.engines``."""
+
+    cdef Plan plan
+    cdef Job job
+    cdef Network network
+    cdef object seed, pool, order
+    cdef int64_t depth, batch_size
+    cdef bint takes_labels
+
+    def __cinit__(self, Network network, loss, optimizer, batch_size, seed, threads):
+        cdef const Instance *instance = network.instance
+        cdef CNetwork *net = &network.net
+        self.network, self.seed, self.batch_size = network, seed, batch_size
+        self.depth = net.depth
+        self.plan.network = net
+        self.plan.recipe = _recipe(loss, optimizer)
+        self.takes_labels = loss.name in ("cross_entropy", "cross_entropy_of_probabilities")
+        self.plan.barrier.threads = threads
+        self.plan.poll = _poll
+        if network.moment_count != optimizer.moments or (
+            network.moments_of is not None and network.moments_of != optimizer.name
+        ):
+            network.set_moments(optimizer.moments)
+        network.moments_of = optimizer.name
+
+        self.plan.slab = min(max(-(-batch_size // BLOCK) * BLOCK, 64), 2048)
+        stride = self.plan.space.stride = instance.block_stride(self.plan.slab)
+        in_blocks = [net.layers[l].in_blocks for l in range(net.depth)]
+        out_blocks = [net.layers[l].out_blocks for l in range(net.depth)]
+        blocks = in_blocks[:1] + out_blocks
+        total = (sum(blocks) + sum(out_blocks)) * stride * instance.itemsize
+        self.plan.space.activation = <void **>calloc(2 * (net.depth + 1), sizeof(void *))
+        self.plan.scratch = <void **>calloc(threads, sizeof(void *))
+        if self.plan.space.activation == NULL or self.plan.scratch == NULL:
+            raise MemoryError("cannot allocate the plan")
+        self.plan.space.delta = self.plan.space.activation + net.depth + 1
+        cdef char *at = <char *>_allocate(total)
+        for l in range(net.depth + 1):
+            self.plan.space.activation[l] = at
+            at += blocks[l] * stride * instance.itemsize
+        for l in range(1, net.depth + 1):
+            self.plan.space.delta[l] = at
+            at += blocks[l] * stride * instance.itemsize
+        for t in range(threads):
+            self.plan.scratch[t] = _allocate(instance.scratch_size(net) * instance.itemsize)
+        self.plan.row_loss = <double *>_allocate(self.plan.slab // BLOCK * sizeof(double))
+        self.lay_tiles()
+
+    cdef int lay_tiles(self) except -1:
+        """Every tile of every layer; 4 x 4 neighbours together share panels in the cache."""
+        cdef CNetwork *net = self.plan.network
+        cdef int64_t l, i, o, i0, o0, rows, columns, count = 0
+        for l in range(net.depth):
+            count += net.layers[l].in_blocks * net.layers[l].out_blocks
+        self.plan.tiles = <Tile *>_allocate(count * sizeof(Tile))
+        self.plan.tile_norm = <double *>_allocate(count * sizeof(double))
+        self.plan.tile_count = count
+        count = 0
+        for l in range(net.depth):
+            rows, columns = net.layers[l].in_blocks, net.layers[l].out_blocks
+            for o0 in range(0, columns, 4):
+                for i0 in range(0, rows, 4):
+                    for o in range(o0, min(o0 + 4, columns)):
+                        for i in range(i0, min(i0 + 4, rows)):
+                            self.plan.tiles[count].layer = <int32_t>l
+                            self.plan.tiles[count].out_block = <int32_t>o
+                            self.plan.tiles[count].in_block = <int32_t>i
+                            count += 1
+        return 0
+
+    def __dealloc__(self):
+        if self.pool is not None:
+            self.pool.close()
+        if self.plan.space.activation != NULL:
+            free(self.plan.space.activation[0])
+        free(self.plan.space.activation)
+        if self.plan.scratch != NULL:
+            for t in range(self.plan.barrier.threads):
+                free(self.plan.scratch[t])
+        free(self.plan.scratch)
+        free(self.plan.row_loss)
+        free(self.plan.tiles)
+        free(self.plan.tile_norm)
+        free(self.plan.gradient)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.pool is not None:
+            self.pool.close()
+            self.pool = None
+
+    @property
+    def steps(self):
+        return self.plan.steps
+
+    @property
+    def compiled_steps(self):
+        """The counter kept by step.h: no step was made anywhere else."""
+        return self.plan.steps
+
+    cdef int load_job(self, JobKind kind, X, target, weight) except -1:
+        """Fill in the job; the arrays must outlive it."""
+        cdef int typenum = self.network.typenum
+        cdef Job *job = &self.job
+        memset(job, 0, sizeof(Job))
+        job.kind = kind
+        job.X = _data(X, typenum, 2)
+        job.rows = _length(X, 0)
+        job.batch = max(job.rows, 1)
+        if _plain(target, cnp.NPY_INT64, 1):
+            job.labels = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>target)
+        else:
+            job.target = _data(target, typenum, 2)
+        if weight is not None:
+            job.weight = _data(weight, typenum, 1)
+        job.seed = self.seed
+        if not self.fits(X, target, weight):
+            raise ValueError("X, target and weight do not fit each other and the network")
+        return 0
+
+    cdef bint fits(self, X, target, weight) noexcept:
+        cdef CNetwork *net = self.plan.network
+        cdef int64_t outputs = net.layers[net.depth - 1].out, rows = _length(X, 0)
+        return (
+            _length(X, 1) == net.layers[0].inputs
+            and _length(target, 0) == rows
+            and (self.takes_labels if self.job.labels != NULL else _length(target, 1) == outputs)
+            and (weight is None or _length(weight, 0) == rows)
+        )
+
+    cpdef int work(self, int rank) except -1:
+        """What every thread of a job does; the caller's own is rank 0 and sees interrupts."""
+        with nogil:
+            self.network.instance.run(&self.plan, &self.job, rank)
+        if rank == 0 and self.plan.stop:
+            _raise_pending()
+        return 0
+
+    cdef double run(self) except? -1.0:
+        """Run the job on all threads; an interrupt surfaces here."""
+        cdef int64_t rows = self.job.batch if self.job.batch < self.job.rows else self.job.rows
+        if self.plan.gradient == NULL and (
+            self.job.kind == GRADIENT
+            or self.plan.recipe.clip_norm > 0
+            or rows > self.plan.slab
+        ):
+            self.plan.gradient = self.network.new_arena()
+        self.plan.stop = 0
+        if self.plan.barrier.threads == 1:
+            self.work(0)
+        else:
+            if self.pool is None or self.pool.process != os.getpid():
+                self.pool = _Pool(self.plan.barrier.threads - 1)
+            self.pool.run(self.work)
+        return self.job.loss
+
+    def epoch(self, X, target, weight, epoch, rates, shuffle):
+        self.load_job(TRAIN, X, target, weight)
+        self.job.batch = self.batch_size
+        self.job.epoch = epoch
+        self.job.rates = <const double *>_data(rates, cnp.NPY_FLOAT64, 1)
+        if _length(rates, 0) < -(-self.job.rows // self.batch_size):
+            raise ValueError("one learning rate is needed for each step")
+        cdef uint32_t *order
+        cdef int64_t rows = self.job.rows
+        cdef uint64_t seed = self.job.seed, key = self.job.epoch
+        if shuffle:
+            if rows > 0xFFFFFFFF:
+                raise ValueError("at most 4294967295 rows can be shuffled")
+            if self.order is None or _length(self.order, 0) != rows:
+                self.order = np.empty(rows, dtype=np.uint32)
+            order = <uint32_t *>cnp.PyArray_DATA(<cnp.ndarray>self.order)
+            with nogil:
+                shuffle_rows(order, rows, seed, key)
+            self.job.order = order
+        return self.run()
+
+    def step(self, X, target, weight, double rate):
+        cdef int typenum = self.network.typenum
+        cdef const Instance *instance = self.network.instance
+        cdef int64_t r, outputs = self.plan.network.layers[self.depth - 1].out
+        if not (
+            _plain(X, typenum, 2)
+            and (_plain(target, typenum, 2) or _plain(target, cnp.NPY_INT64, 1))
+            and (weight is None or _plain(weight, typenum, 1))
+        ):
+            return None
+        cdef Job *job = &self.job
+        memset(job, 0, sizeof(Job))
+        job.kind = TRAIN
+        job.X = cnp.PyArray_DATA(<cnp.ndarray>X)
+        job.rows = job.batch = _length(X, 0)
+        if cnp.PyArray_NDIM(<cnp.ndarray>target) == 1:
+            job.labels = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>target)
+        else:
+            job.target = cnp.PyArray_DATA(<cnp.ndarray>target)
+        if weight is not None:
+            job.weight = cnp.PyArray_DATA(<cnp.ndarray>weight)
+        job.seed = self.seed
+        job.epoch = self.plan.network.step
+        job.rates = &rate
+        if not self.fits(X, target, weight) or job.rows == 0:
+            return None
+        if not instance.all_finite(job.X, job.rows * _length(X, 1), 1):
+            return None
+        if job.labels != NULL:
+            for r in range(job.rows):
+                if not 0 <= job.labels[r] < outputs:
+                    return None
+        elif not instance.all_finite(job.target, job.rows * outputs, 1):
+            return None
+        if weight is not None and not instance.all_finite(job.weight, job.rows, 1):
+            return None
+        return self.run()
+
+    def evaluate(self, X, target, weight):
+        self.load_job(EVALUATE, X, target, weight)
+        return self.run()
+
+    def gradient(self, X, target, weight):
+        self.load_job(GRADIENT, X, target, weight)
+        loss = self.run()
+        return loss, self.network.flat(self.plan.gradient)
+
+# --------------------------------------------------------------------------- kernels
+
+
+cdef int _check(int status) except -1:
+    if status:
+        raise MemoryError("cannot allocate the kernel's workspace")
+    return 0
+
+
+cdef const void *_optional(object array, int typenum, int dimensions) except? NULL:
+    return NULL if array is None else _data(array, typenum, dimensions)
+
+
+def linear_forward(X, weight, bias, activation, out):
+    cdef int typenum = cnp.PyArray_TYPE(X), row = ACTIVATIONS.index(activation), status
+    cdef const Instance *instance = _instance(typenum)
+    cdef const void *x = _data(X, typenum, 2)
+    cdef const void *w = _data(weight, typenum, 2)
+    cdef const void *b = _optional(bias, typenum, 1)
+    cdef void *y = _data(out, typenum, 2)
+    cdef int64_t rows = _length(X, 0), inputs = _length(X, 1), outputs = _length(weight, 1)
+    with nogil:
+        status = instance.linear_forward(x, w, b, row, y, rows, inputs, outputs)
+    _check(status)
+
+
+def linear_backward(X, weight, delta, input_delta, weight_gradient, bias_gradient):
+    cdef int typenum = cnp.PyArray_TYPE(X), status
+    cdef const Instance *instance = _instance(typenum)
+    cdef const void *x = _data(X, typenum, 2)
+    cdef const void *w = _data(weight, typenum, 2)
+    cdef const void *d = _data(delta, typenum, 2)
+    cdef void *dx = <void *>_optional(input_delta, typenum, 2)
+    cdef void *dw = <void *>_optional(weight_gradient, typenum, 2)
+    cdef void *db = <void *>_optional(bias_gradient, typenum, 1)
+    cdef int64_t rows = _length(X, 0), inputs = _length(X, 1), outputs = _length(weight, 1)
+    with nogil:
+        status = instance.linear_backward(x, w, d, dx, dw, db, rows, inputs, outputs)
+    _check(status)
+
+
+def activation_forward(Z, activation, out):
+    cdef int typenum = cnp.PyArray_TYPE(Z), row = ACTIVATIONS.index(activation), status
+    cdef const Instance *instance = _instance(typenum)
+    cdef const void *z = _data(Z, typenum, 2)
+    cdef void *y = _data(out, typenum, 2)
+    cdef int64_t rows = _length(Z, 0), columns = _length(Z, 1)
+    with nogil:
+        status = instance.activation_forward(z, row, y, rows, columns)
+    _check(status)
+
+
+def activation_backward(Z, output_delta, activation, out):
+    cdef int typenum = cnp.PyArray_TYPE(Z), row = ACTIVATIONS.index(activation), status
+    cdef const Instance *instance = _instance(typenum)
+    cdef const void *z = _data(Z, typenum, 2)
+    cdef const void *d = _data(output_delta, typenum, 2)
+    cdef void *y = _data(out, typenum, 2)
+    cdef int64_t rows = _length(Z, 0), columns = _length(Z, 1)
+    with nogil:
+        status = instance.activation_backward(z, d, row, y, rows, columns)
+    _check(status)
+
+
+def loss_value_and_delta(output, target, weight, loss, double parameter, out):
+    cdef int typenum = cnp.PyArray_TYPE(output), row = LOSSES.index(loss), status
+    cdef const Instance *instance = _instance(typenum)
+    cdef const void *o = _data(output, typenum, 2)
+    cdef const void *t = NULL
+    cdef const int64_t *labels = NULL
+    if _plain(target, cnp.NPY_INT64, 1):
+        labels = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>target)
+    else:
+        t = _data(target, typenum, 2)
+    cdef const void *w = _optional(weight, typenum, 1)
+    cdef void *delta = _data(out, typenum, 2)
+    cdef int64_t rows = _length(output, 0), columns = _length(output, 1)
+    cdef double value = 0
+    with nogil:
+        status = instance.loss(o, t, labels, w, row, parameter, delta, &value, rows, columns)
+    _check(status)
+    return value
+
+
+def optimizer_update(parameters, gradient, moments, optimizer, double rate, int64_t step):
+    cdef int typenum = cnp.PyArray_TYPE(parameters), status
+    cdef const Instance *instance = _instance(typenum)
+    cdef Recipe recipe = _recipe(None, optimizer)
+    cdef void *p = _data(parameters, typenum, 1)
+    cdef const void *g = _data(gradient, typenum, 1)
+    cdef void *m0 = _data(moments[0], typenum, 1) if len(moments) > 0 else NULL
+    cdef void *m1 = _data(moments[1], typenum, 1) if len(moments) > 1 else NULL
+    cdef int64_t count = _length(parameters, 0)
+    with nogil:
+        status = instance.update(p, g, m0, m1, count, &recipe, rate, step)
+    _check(status)
+
+
+def all_finite(values):
+    cdef int typenum = cnp.PyArray_TYPE(values), finite
+    cdef const Instance *instance = _instance(typenum)
+    cdef const void *data = cnp.PyArray_DATA(values)
+    cdef int64_t count = cnp.PyArray_SIZE(values), stride = 1
+    if not cnp.PyArray_ISCARRAY_RO(values):
+        if values.ndim > 1:
+            return all(all_finite(row) for row in values)
+        if not values.dtype.isnative or values.ctypes.data % values.itemsize:
+            return all_finite(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
+        if values.strides[0] % values.itemsize:
+            return all_finite(np.ascontiguousarray(values))
+        stride = values.strides[0] // values.itemsize
+    with nogil:
+        finite = instance.all_finite(data, count, stride)
+    return bool(finite)
