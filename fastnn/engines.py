@@ -26,12 +26,12 @@ Invariants, stated here once
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .errors import unknown_name
@@ -164,9 +164,7 @@ class Trainer(Protocol):
         """
         ...
 
-    def step(
-        self, X: Array, target: Array, weight: Array | None, rate: float
-    ) -> float | None:
+    def step(self, X: Array, target: Array, weight: Array | None, rate: float) -> float | None:
         """One update on all rows as one batch; return the loss before it.
 
         Dropout masks are keyed by the number of updates made so far. Returns None,
@@ -344,9 +342,13 @@ def engines() -> dict[str, dict[str, Any]]:
             isa, reason = load(name).ISA, None
         except ImportError as error:
             isa, reason = None, str(error)
-        table[name] = {"available": reason is None, "default": False, "isa": isa, "reason": reason}
-    default = os.environ.get("FASTNN_ENGINE") or "auto"
-    chosen = next((n for n, row in table.items() if row["available"] and default in (n, "auto")), None)
-    if chosen is not None:
-        table[chosen]["default"] = True
+        table[name] = {
+            "available": reason is None,
+            "default": False,
+            "isa": isa,
+            "reason": reason,
+        }
+    # without a default if FASTNN_ENGINE or FASTNN_ISA asks for what is not there
+    with contextlib.suppress(ImportError, ValueError):
+        table[load("auto").NAME]["default"] = True
     return table
