@@ -17,6 +17,7 @@ HEADERS = sorted(str(path) for path in Path("kernels/c").glob("*.h"))
 FLAGS = [
     "-std=gnu11",
     "-O3",
+    "-g0",
     "-fvisibility=hidden",
     "-ffp-contract=fast",
     "-fno-math-errno",

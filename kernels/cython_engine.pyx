@@ -7,6 +7,7 @@ the plan without the GIL. One binary carries every instruction set; the highest 
 the processor has is taken at import, FASTNN_ISA (v4, v3, baseline) forces a lower one.
 """
 
+import _thread
 import os
 import threading
 
@@ -14,6 +15,14 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from cpython.pythread cimport (
+    WAIT_LOCK,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_release_lock,
+    PyThread_type_lock,
+)
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -335,43 +344,73 @@ cdef class Network:
 # --------------------------------------------------------------------------- trainer
 
 
-class _Pool:
-    """Threads that wait for work between jobs; they know the pool, never the trainer."""
+@cython.final
+cdef class _Pool:
+    """Threads that wait for jobs; they know the pool, never the trainer.
 
-    def __init__(self, size):
+    They wait and meet on C locks only. Nothing between the start of a job and its end runs
+    Python code on the calling thread, so no signal handler can raise there and part them.
+    """
+
+    cdef PyThread_type_lock *gates  # one a thread: released to begin
+    cdef PyThread_type_lock *ends  # one a thread: released when it is done
+    cdef int size
+    cdef bint closing
+    cdef Plan *plan
+    cdef Job *job
+    cdef const Instance *instance
+    cdef readonly object process
+
+    def __cinit__(self, int size):
         self.process = os.getpid()
-        self.work = None
-        self.gates = [threading.Semaphore(0) for _ in range(size)]
-        self.done = threading.Semaphore(0)
-        for rank, gate in enumerate(self.gates, start=1):
-            threading.Thread(
-                target=self._serve, args=(rank, gate), name=f"fastnn-{rank}", daemon=True
-            ).start()
-
-    def _serve(self, rank, gate):
-        while True:
-            gate.acquire()
-            if self.work is None:
-                return
-            self.work(rank)
-            self.done.release()
-
-    def run(self, work):
-        """Call ``work(rank)`` once on every thread, with rank 0 on this one."""
-        self.work = work
-        for gate in self.gates:
-            gate.release()
+        self.gates = <PyThread_type_lock *>calloc(2 * size, sizeof(PyThread_type_lock))
+        if self.gates == NULL:
+            raise MemoryError("cannot allocate the threads' locks")
+        self.ends = self.gates + size
+        for i in range(2 * size):
+            self.gates[i] = PyThread_allocate_lock()
+            if self.gates[i] == NULL:
+                raise MemoryError("cannot allocate the threads' locks")
+            PyThread_acquire_lock(self.gates[i], WAIT_LOCK)
         try:
-            work(0)
-        finally:
-            for _ in self.gates:
-                self.done.acquire()
-            self.work = None
+            for i in range(size):
+                _thread.start_new_thread(self.serve, (i,))
+                self.size += 1
+        except BaseException:
+            self.close()
+            raise
 
-    def close(self):
-        self.work = None
-        for gate in self.gates:
-            gate.release()
+    def __dealloc__(self):
+        if self.gates != NULL:
+            for i in range(2 * (self.ends - self.gates)):
+                if self.gates[i] != NULL:
+                    PyThread_free_lock(self.gates[i])
+        free(self.gates)
+
+    def serve(self, int i):
+        with nogil:
+            while True:
+                PyThread_acquire_lock(self.gates[i], WAIT_LOCK)
+                if self.closing:
+                    break
+                self.instance.run(self.plan, self.job, i + 1)
+                PyThread_release_lock(self.ends[i])
+
+    cdef void run(self, const Instance *instance, Plan *plan, Job *job) noexcept nogil:
+        """Run the job on every thread, as thread 0 on this one."""
+        cdef int i
+        self.instance, self.plan, self.job = instance, plan, job
+        for i in range(self.size):
+            PyThread_release_lock(self.gates[i])
+        instance.run(plan, job, 0)
+        for i in range(self.size):
+            PyThread_acquire_lock(self.ends[i], WAIT_LOCK)
+
+    cdef void close(self) noexcept:
+        self.closing = True
+        for i in range(self.size):
+            PyThread_release_lock(self.gates[i])
+        self.size = 0
 
 
 @cython.final
@@ -381,7 +420,8 @@ cdef class Trainer:
     cdef Plan plan
     cdef Job job
     cdef Network network
-    cdef object seed, pool, order
+    cdef _Pool pool
+    cdef object seed, order
     cdef int64_t depth, batch_size
     cdef bint takes_labels
 
@@ -508,14 +548,6 @@ cdef class Trainer:
             and (weight is None or _length(weight, 0) == rows)
         )
 
-    cpdef int work(self, int rank) except -1:
-        """What every thread of a job does; the caller's own is rank 0 and sees interrupts."""
-        with nogil:
-            self.network.instance.run(&self.plan, &self.job, rank)
-        if rank == 0 and self.plan.stop:
-            _raise_pending()
-        return 0
-
     cdef double run(self) except? -1.0:
         """Run the job on all threads; an interrupt surfaces here."""
         cdef int64_t rows = self.job.batch if self.job.batch < self.job.rows else self.job.rows
@@ -526,12 +558,16 @@ cdef class Trainer:
         ):
             self.plan.gradient = self.network.new_arena()
         self.plan.stop = 0
-        if self.plan.barrier.threads == 1:
-            self.work(0)
-        else:
+        if self.plan.barrier.threads > 1:
             if self.pool is None or self.pool.process != os.getpid():
                 self.pool = _Pool(self.plan.barrier.threads - 1)
-            self.pool.run(self.work)
+            with nogil:
+                self.pool.run(self.network.instance, &self.plan, &self.job)
+        else:
+            with nogil:
+                self.network.instance.run(&self.plan, &self.job, 0)
+        if self.plan.stop:
+            _raise_pending()
         return self.job.loss
 
     def epoch(self, X, target, weight, epoch, rates, shuffle):

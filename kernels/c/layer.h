@@ -138,7 +138,7 @@ INLINE void gradient_tile(const Layer *layer, const Tile *tile, const T *x, cons
 }
 
 /* c [16] = init + sum over rows of dy, in four interleaved sums */
-INLINE void bias_gradient(const T *dy, int64_t rows, const T *init, T *c)
+OUTLINE void bias_gradient(const T *dy, int64_t rows, const T *init, T *c)
 {
     for (int v = 0; v < BLOCK; v += LANES) {
         V a = load(init + v), b = ZERO, d = ZERO, e = ZERO;
@@ -156,7 +156,7 @@ INLINE void bias_gradient(const T *dy, int64_t rows, const T *init, T *c)
 }
 
 /* Renew the part of the transposed copy that a tile's weights belong to. */
-INLINE void transpose_weight(const Layer *layer, const Tile *tile, const T *weight)
+OUTLINE void transpose_weight(const Layer *layer, const Tile *tile, const T *weight)
 {
     if (layer->transposed)
         transpose_tile(weight, BLOCK, tile_height(layer, tile),

@@ -210,6 +210,13 @@ INLINE int64_t row_at(const Job *job, int64_t position)
     return job->order ? (int64_t)job->order[position] : position;
 }
 
+OUTLINE void gather_rows(const Job *job, int64_t position, int64_t rows, int64_t in, T *x,
+                         int64_t stride)
+{
+    for (int64_t r = 0; r < rows; r++)
+        gather_row((const T *)job->X + row_at(job, position + r) * in, in, x + r * BLOCK, stride);
+}
+
 /* Loss and delta of up to BLOCK rows from workspace row `first` on; returns sum of w l. */
 OUTLINE double output_loss(const Plan *plan, const Job *job, int64_t position, double inverse,
                            int64_t first, int64_t rows, T *scratch)
@@ -277,10 +284,8 @@ static void phase_rows(Plan *plan, const Job *job, int64_t position, int64_t row
         if (first >= end || atomic_load_explicit(&plan->stop, memory_order_relaxed))
             return;
         const int64_t count = smaller(ROW_TILE, end - first);
-        T *x = rows_of(space->activation, 0, first);
-        for (int64_t r = 0; r < count; r++)
-            gather_row((const T *)job->X + row_at(job, position + first + r) * in, in,
-                       x + r * BLOCK, space->stride);
+        gather_rows(job, position + first, count, in, rows_of(space->activation, 0, first),
+                    space->stride);
         forward_pass(network, space, plan->recipe.fused, job->kind != EVALUATE, &masks, first,
                      count);
         for (int64_t g = first; g < first + count; g += BLOCK)
