@@ -1,0 +1,41 @@
+"""Fixtures that every test of the engines shares.
+
+A test that takes ``engine`` runs on each engine of ``ENGINES``; one that takes
+``compiled`` on each but the NumPy reference. An engine that cannot be imported is a
+failure, never a skip. To have a new engine tested by all of them, add its name.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from fastnn.engines import load
+
+ENGINES = ("cython", "numpy")
+
+
+@pytest.fixture(params=ENGINES, scope="session")
+def engine(request: pytest.FixtureRequest) -> ModuleType:
+    """Each engine in turn."""
+    return load(request.param)
+
+
+@pytest.fixture(params=[name for name in ENGINES if name != "numpy"], scope="session")
+def compiled(request: pytest.FixtureRequest) -> ModuleType:
+    """Each compiled engine in turn."""
+    return load(request.param)
+
+
+@pytest.fixture(scope="session")
+def reference() -> ModuleType:
+    """The NumPy engine, against which the compiled ones are measured."""
+    return load("numpy")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    """Each dtype of the contract in turn."""
+    return np.dtype(request.param)
