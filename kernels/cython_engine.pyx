@@ -461,6 +461,9 @@ cdef class Trainer:
             at += blocks[l] * stride * instance.itemsize
         for t in range(threads):
             self.plan.scratch[t] = _allocate(instance.scratch_size(net) * instance.itemsize)
+        self.plan.space.rows = <const void **>_allocate(
+            (self.plan.slab + BLOCK) * sizeof(void *)
+        )
         self.plan.row_loss = <double *>_allocate(self.plan.slab // BLOCK * sizeof(double))
         self.lay_tiles()
 
@@ -496,6 +499,7 @@ cdef class Trainer:
             for t in range(self.plan.barrier.threads):
                 free(self.plan.scratch[t])
         free(self.plan.scratch)
+        free(self.plan.space.rows)
         free(self.plan.row_loss)
         free(self.plan.tiles)
         free(self.plan.tile_norm)

@@ -40,6 +40,7 @@ cdef extern from "c/fastnn.h" nogil:
         void **activation
         void **delta
         int64_t stride
+        const void **rows
 
     ctypedef enum JobKind:
         TRAIN, EVALUATE, GRADIENT

@@ -49,11 +49,14 @@ typedef struct {
     int32_t layer, out_block, in_block;
 } Tile;
 
-/* A barrier for n threads that spins briefly, then yields. */
+/* A barrier for n threads, see barrier.h. Bytes, not alignment, keep the counters on lines
+ * of their own: a plan lies wherever its owner does. */
 typedef struct {
     int32_t threads;
-    _Alignas(64) atomic_int waiting;
-    _Alignas(64) atomic_uint generation;
+    char apart[64];
+    atomic_int waiting;
+    char apart_too[64];
+    atomic_uint generation;
 } Barrier;
 
 typedef struct {
@@ -70,6 +73,7 @@ typedef struct {
     void **activation; /* depth + 1 */
     void **delta;      /* depth + 1; [0] unused in training. Until the way back: f'(z) */
     int64_t stride;    /* between feature blocks, in elements */
+    const void **rows; /* the input's rows where they lie, if it is read there; else NULL */
 } Workspace;
 
 typedef enum { TRAIN, EVALUATE, GRADIENT } JobKind;

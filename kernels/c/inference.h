@@ -103,7 +103,7 @@ OUTLINE int predict(const Network *network, const void *X, void *out, int64_t fi
             gather_row((const T *)X + (r0 + r) * in, in, x + r * BLOCK, stride);
         for (int64_t l = 0; l < depth; l++) {
             const Layer *layer = &network->layers[l];
-            forward_linear(layer, network->parameters, x, stride, y, stride, rows);
+            forward_linear(layer, network->parameters, x, stride, NULL, y, stride, rows);
             if (layer->activation == ACTIVATION_softmax)
                 softmax_rows(y, stride, layer->out, rows);
             else if (layer->activation != ACTIVATION_identity)
@@ -149,7 +149,7 @@ OUTLINE int input_gradient(const Network *network, const void *X, const int64_t 
         transposed_first.transposed = scratch + BLOCK * BLOCK;
         transpose_layer(&transposed_first, 0, network->parameters);
     }
-    const Workspace space = {buffers, buffers + depth + 1, stride};
+    const Workspace space = {buffers, buffers + depth + 1, stride, NULL};
     const Masks no_masks = {0};
     int64_t next_poll = clock_now() + POLL_INTERVAL;
     int status = 0;

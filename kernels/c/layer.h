@@ -22,9 +22,20 @@ INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE void multiply_panel(const T *x, int64_t x_stride, const T *panel, int64_t depth,
                            const T *init, T *y, int64_t rows)
 {
-    for (int64_t r = 0; r < rows; r += BLOCK)
-        BY_HEIGHT(rows_tile, rows - r, x + r * BLOCK, x_stride, panel, depth, init, 0,
-                  y + r * BLOCK);
+    for (int64_t r = 0; r < rows; r += BLOCK) {
+        const Source from = {.a = x + r * BLOCK, .a_block = x_stride};
+        BY_HEIGHT(rows_tile, rows - r, &from, panel, depth, init, 0, y + r * BLOCK);
+    }
+}
+
+/* The same where row r of x lies at x[r]; as many rows as the tiles are high are read. */
+INLINE void multiply_panel_apart(const T *const *x, const T *panel, int64_t depth, const T *init,
+                                 T *y, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r += BLOCK) {
+        const Source from = {.rows = x + r};
+        BY_HEIGHT(rows_apart_tile, rows - r, &from, panel, depth, init, 0, y + r * BLOCK);
+    }
 }
 
 /* The same for one row and `count` <= 4 panels at once: four chains hide the latency. */
@@ -89,19 +100,24 @@ static void clear_padding(const Layer *next, T *x, int64_t stride, int64_t rows)
             memset(block + r * BLOCK + used, 0, (size_t)(BLOCK - used) * sizeof(T));
 }
 
-/* z = x W + b, `parameters` being the arena */
+/* z = x W + b, `parameters` being the arena; x as blocks, or as rows that lie apart */
 static void forward_linear(const Layer *layer, const T *parameters, const T *x, int64_t x_stride,
-                           T *y, int64_t y_stride, int64_t rows)
+                           const T *const *x_rows, T *y, int64_t y_stride, int64_t rows)
 {
     const T *weight = parameters + layer->weight_at, *bias = parameters + layer->bias_at;
     if (layer->narrow)
         forward_narrow(layer, weight, bias, x, x_stride, y, rows);
     else if (rows == 1)
-        forward_row(layer, weight, bias, x, x_stride, y, y_stride);
+        forward_row(layer, weight, bias, x_rows ? x_rows[0] : x, x_rows ? BLOCK : x_stride, y,
+                    y_stride);
     else
-        for (int64_t block = 0; block < layer->out_blocks; block++)
-            multiply_panel(x, x_stride, weight + block * layer->in * BLOCK, layer->in,
-                           bias + block * BLOCK, y + block * y_stride, rows);
+        for (int64_t block = 0; block < layer->out_blocks; block++) {
+            const T *panel = weight + block * layer->in * BLOCK, *start = bias + block * BLOCK;
+            if (x_rows)
+                multiply_panel_apart(x_rows, panel, layer->in, start, y + block * y_stride, rows);
+            else
+                multiply_panel(x, x_stride, panel, layer->in, start, y + block * y_stride, rows);
+        }
 }
 
 /* [in/16][out][16]: what the delta multiplies by */
@@ -123,18 +139,31 @@ INLINE int64_t tile_height(const Layer *layer, const Tile *tile)
     return layer->narrow ? layer->out : smaller(BLOCK, layer->in - tile->in_block * BLOCK);
 }
 
-/* c = init + x^T dy over `rows` rows, as the layout of the weights has it */
-INLINE void gradient_tile(const Layer *layer, const Tile *tile, const T *x, const T *dy,
-                          int64_t stride, int64_t rows, const T *init, int64_t init_row, T *c)
+/* c = init + x^T dy over `rows` rows, as the layout of the weights has it; x as above. The
+ * end of a row that lies apart may be the end of the caller's array, so that nothing beyond
+ * may be read: heights are taken to pieces there, 13 = 8 + 4 + 1. */
+INLINE void gradient_tile(const Layer *layer, const Tile *tile, const T *x,
+                          const T *const *x_rows, const T *dy, int64_t stride, int64_t rows,
+                          const T *init, int64_t init_row, T *c)
 {
     const T *left = x + tile->in_block * stride, *right = dy + tile->out_block * stride;
-    if (layer->narrow) {
-        const T *swap = left;
-        left = right;
-        right = swap;
+    const int64_t height = tile_height(layer, tile);
+    if (x_rows)
+        for (int64_t size = BLOCK, part = 0; size > 0; size /= 2) {
+            if (!(height & size))
+                continue;
+            const Source from = {.rows = x_rows, .column = tile->in_block * BLOCK + part};
+            BY_HEIGHT(features_apart_tile, size, &from, right, rows, init + part * init_row,
+                      init_row, c + part * BLOCK);
+            part += size;
+        }
+    else if (layer->narrow) {
+        const Source from = {.a = right, .a_block = BLOCK * BLOCK};
+        BY_HEIGHT(features_tile, height, &from, left, rows, init, init_row, c);
+    } else {
+        const Source from = {.a = left, .a_block = BLOCK * BLOCK};
+        BY_HEIGHT(features_tile, height, &from, right, rows, init, init_row, c);
     }
-    BY_HEIGHT(features_tile, tile_height(layer, tile), left, BLOCK * BLOCK, right, rows, init,
-              init_row, c);
 }
 
 /* c [16] = init + sum over rows of dy, in four interleaved sums */
@@ -159,8 +188,8 @@ OUTLINE void bias_gradient(const T *dy, int64_t rows, const T *init, T *c)
 OUTLINE void transpose_weight(const Layer *layer, const Tile *tile, const T *weight)
 {
     if (layer->transposed)
-        transpose_tile(weight, BLOCK, tile_height(layer, tile),
+        transpose_tile(weight, (int)tile_height(layer, tile),
                        (T *)layer->transposed +
                            (tile->in_block * layer->out + tile->out_block * BLOCK) * BLOCK,
-                       smaller(BLOCK, layer->out - tile->out_block * BLOCK));
+                       (int)smaller(BLOCK, layer->out - tile->out_block * BLOCK));
 }

@@ -130,16 +130,26 @@ static const char *const loss_names[] = {LOSSES(NAME, NAME) NULL};
 /* The targets of one block as (row, lane), zero beyond the outputs; labels become one-hot. */
 INLINE void gather_target(const Group *group, int64_t block, T *target)
 {
-    const int64_t first = block * BLOCK;
-    const int64_t lanes = group->outputs - first < BLOCK ? group->outputs - first : BLOCK;
+    const int64_t first = block * BLOCK, left = group->outputs - first;
+    const int64_t lanes = left < BLOCK ? left : BLOCK;
     for (int64_t r = 0; r < group->rows; r++, target += BLOCK) {
-        if (lanes < BLOCK || !group->target[r])
+        const T *row = group->target[r] ? group->target[r] + first : NULL;
+        if (row && lanes > NARROW) {
             for (int i = 0; i < BLOCK; i += LANES)
                 store(target + i, ZERO);
-        if (group->target[r])
-            copy_lanes(target, group->target[r] + first, lanes);
-        else if (group->label[r] >= first && group->label[r] < first + lanes)
-            target[group->label[r] - first] = 1;
+            copy_lanes(target, row, lanes);
+            continue;
+        }
+        /* whole vectors, since a load soon after a narrower store would wait for it */
+        for (int i = 0; i < BLOCK; i += LANES) {
+            V t = ZERO;
+            if (row)
+                for (int64_t lane = 0; lane < lanes; lane++)
+                    t = choose(lane_numbers((I)i) == (I)lane, splat(row[lane]), t);
+            else
+                t = choose(lane_numbers((I)i) == (I)(group->label[r] - first), ONE, ZERO);
+            store(target + i, t);
+        }
     }
 }
 
@@ -150,89 +160,110 @@ OUTLINE double elements_loss(const Loss *loss, const Group *group)
     V sum = ZERO;
     for (int64_t block = 0; block * BLOCK < group->outputs; block++) {
         const T *output = group->output + block * group->stride;
+        T *delta = group->delta ? group->delta + block * group->stride : NULL;
         gather_target(group, block, target);
         loss->elements(output, target, value, derivative, group->rows * BLOCK, group->parameter);
-        for (int64_t r = 0; r < group->rows; r++)
-            for (int i = 0; i < BLOCK; i += LANES) {
-                const VI valid = lane_numbers(i) < (I)(group->outputs - block * BLOCK);
-                sum += choose(valid, load(value + r * BLOCK + i), ZERO) * group->weight[r];
-                if (group->delta)
-                    store(group->delta + block * group->stride + r * BLOCK + i,
-                          choose(valid, load(derivative + r * BLOCK + i), ZERO) *
-                              group->scale[r]);
+        for (int i = 0; i < BLOCK; i += LANES) {
+            const VI valid = lane_numbers((I)i) < (I)(group->outputs - block * BLOCK);
+            for (int64_t r = 0, at = i; r < group->rows; r++, at += BLOCK) {
+                sum += keep(valid, load(value + at)) * group->weight[r];
+                if (delta)
+                    store(delta + at, keep(valid, load(derivative + at)) * group->scale[r]);
             }
+        }
     }
     return (double)sum_of(sum);
 }
 
 /* Cross-entropy of logits z with targets t, by log-sum-exp:
- *   l = (sum t) log(sum exp z) - sum t z,   dl/dz = (sum t) softmax(z) - t */
+ *   l = (sum t) log(sum exp z) - sum t z,   dl/dz = (sum t) softmax(z) - t
+ * All rows of the group at once: a transposed tile has the rows in its lanes. */
 OUTLINE double cross_entropy_loss(const Group *group)
 {
-    _Alignas(64) T total[BLOCK], rest[BLOCK], mass[BLOCK], target[BLOCK * BLOCK];
-    const int64_t outputs = group->outputs, stride = group->stride;
-    const int64_t padded = (outputs + BLOCK - 1) / BLOCK * BLOCK;
-#define AT(j) ((j) / BLOCK * stride + (j) % BLOCK)
-#define VALID(j) (lane_numbers(0) < (I)(outputs - (j)))
-    for (int r = 0; r < BLOCK; r++)
-        total[r] = 1, rest[r] = 0, mass[r] = 1;
+    _Alignas(64) T tile[BLOCK * BLOCK], top[BLOCK], total[BLOCK], rest[BLOCK], mass[BLOCK];
+    const int64_t outputs = group->outputs, blocks = (outputs + BLOCK - 1) / BLOCK;
+    const int64_t stride = group->stride;
+#define EACH_VECTOR for (int v = 0; v < BLOCK; v += LANES)
+#define EACH_OUTPUT(block) \
+    for (int64_t o = 0; o < BLOCK && o < outputs - (block) * BLOCK; o++)
+
+    EACH_VECTOR store(top + v, splat(-(T)INFINITY));
+    for (int64_t block = 0; block < blocks; block++) {
+        transpose_tile(group->output + block * stride, BLOCK, tile, BLOCK);
+        EACH_VECTOR
+        {
+            V most = load(top + v);
+            EACH_OUTPUT(block)
+            {
+                const V z = load(tile + o * BLOCK + v);
+                most = choose(z > most, z, most);
+            }
+            store(top + v, most);
+        }
+    }
+
+    /* l = mass log(total) + rest, with z counted from the top */
     for (int64_t r = 0; r < group->rows; r++) {
         const T *z = group->output + r * BLOCK;
-        T *delta = group->delta ? group->delta + r * BLOCK : NULL;
-
-        V most = splat(-(T)INFINITY);
-        for (int64_t j = 0; j < outputs; j += LANES) {
-            const V x = load(z + AT(j));
-            most = choose(VALID(j) & (x > most), x, most);
-        }
-        const T top = largest_of(most);
-
-        /* l = mass * log(total) + rest, with z counted from the top */
-        if (group->target[r]) {
-            mass[r] = 0;
-            for (int64_t j = 0; j < outputs; j++) {
-                const T t = group->target[r][j];
-                mass[r] += t;
-                if (t != 0)
-                    rest[r] -= t * (z[AT(j)] - top);
-            }
-        } else
-            rest[r] = top - z[AT(group->label[r])];
-
-        V sum = ZERO;
-        for (int64_t j = 0; j < padded; j += LANES) {
-            const V e = choose(VALID(j), exp_negative(load(z + AT(j)) - top), ZERO);
-            sum += e;
-            if (delta)
-                store(delta + AT(j), e);
-        }
-        total[r] = sum_of(sum);
-        if (!delta)
+        if (!group->target[r]) {
+            mass[r] = 1;
+            rest[r] = top[r] - z[group->label[r] / BLOCK * stride + group->label[r] % BLOCK];
             continue;
-        const T factor = group->scale[r] * mass[r] / total[r];
-        for (int64_t j = 0; j < padded; j += LANES)
-            store(delta + AT(j), load(delta + AT(j)) * factor);
-        if (!group->target[r])
-            delta[AT(group->label[r])] -= group->scale[r];
-    }
-    if (group->delta && group->rows && group->target[0])
-        for (int64_t block = 0; block * BLOCK < outputs; block++) {
-            gather_target(group, block, target);
-            for (int64_t r = 0; r < group->rows; r++)
-                for (int i = 0; i < BLOCK; i += LANES) {
-                    T *delta = group->delta + block * stride + r * BLOCK + i;
-                    store(delta, load(delta) - load(target + r * BLOCK + i) * group->scale[r]);
-                }
         }
-#undef AT
-#undef VALID
-    V sum = ZERO;
+        mass[r] = rest[r] = 0;
+        for (int64_t o = 0; o < outputs; o++) {
+            const T t = group->target[r][o];
+            mass[r] += t;
+            if (t != 0)
+                rest[r] -= t * (z[o / BLOCK * stride + o % BLOCK] - top[r]);
+        }
+    }
+
+    EACH_VECTOR store(total + v, ZERO);
+    for (int64_t block = 0; block < blocks; block++) {
+        if (blocks > 1) /* a single block is there from above */
+            transpose_tile(group->output + block * stride, BLOCK, tile, BLOCK);
+        EACH_VECTOR
+        {
+            const V most = load(top + v);
+            V sum = load(total + v);
+            for (int64_t o = outputs - block * BLOCK; o < BLOCK; o++)
+                store(tile + o * BLOCK + v, ZERO);
+            EACH_OUTPUT(block)
+            {
+                const V e = exp_negative(load(tile + o * BLOCK + v) - most);
+                store(tile + o * BLOCK + v, e);
+                sum += e;
+            }
+            store(total + v, sum);
+        }
+        if (group->delta)
+            transpose_tile(tile, BLOCK, group->delta + block * stride, BLOCK);
+    }
+
+    for (int64_t block = 0; group->delta && block < blocks; block++) {
+        const int one_hot = !group->target[0];
+        if (!one_hot)
+            gather_target(group, block, tile);
+        for (int64_t r = 0; r < group->rows; r++) {
+            T *delta = group->delta + block * stride + r * BLOCK;
+            const T factor = group->scale[r] * mass[r] / total[r];
+            EACH_VECTOR store(delta + v, load(delta + v) * factor);
+            if (one_hot && group->label[r] / BLOCK == block)
+                delta[group->label[r] % BLOCK] -= group->scale[r];
+            if (!one_hot)
+                EACH_VECTOR store(delta + v, load(delta + v) - load(tile + r * BLOCK + v) *
+                                                                  group->scale[r]);
+        }
+    }
+#undef EACH_OUTPUT
+#undef EACH_VECTOR
+    T sum = 0;
     for (int r = 0; r < BLOCK; r += LANES)
-        sum += choose(lane_numbers((I)r) < (I)group->rows,
-                      (load(mass + r) * vlog(load(total + r)) + load(rest + r)) *
-                          load(group->weight + r),
-                      ZERO);
-    return (double)sum_of(sum);
+        store(total + r, vlog(load(total + r)));
+    for (int64_t r = 0; r < group->rows; r++)
+        sum += (mass[r] * total[r] + rest[r]) * group->weight[r];
+    return (double)sum;
 }
 
 INLINE double group_loss(int loss, const Group *group)

@@ -56,7 +56,7 @@ INLINE V exp_sum(V x, V low)
     /* in two factors: 2^128 is not a float, 2^127 * 2 is */
     const VI half = n >> 1;
     V y = (p + (T)1) * power_of_two(half) * power_of_two(n - half);
-    y = choose(x < splat(EXP_LOWEST), splat(0), y);
+    y = keep(~(x < splat(EXP_LOWEST)), y);
     return choose(x > splat(EXP_HIGHEST), splat((T)INFINITY), y);
 }
 
@@ -68,7 +68,7 @@ INLINE V exp_negative(V x)
     VI n;
     const V p = reduced_expm1(at_least(x, EXP_LOWEST), splat(0), &n);
     const V scale = power_of_two(n);
-    return choose(x < splat(EXP_LOWEST), splat(0), scale * p + scale);
+    return keep(~(x < splat(EXP_LOWEST)), scale * p + scale);
 }
 
 /* for |x| <= 80 */

@@ -94,8 +94,9 @@ static int gradient_plain(const T *X, const T *delta, T *weight_gradient, T *bia
         for (int64_t o = 0; o < d_blocks; o++) {
             for (int64_t i = 0; weight_gradient && i < x_blocks; i++) {
                 T *tile = weights + (i * d_blocks + o) * BLOCK * BLOCK;
-                BY_HEIGHT(features_tile, smaller(BLOCK, in - i * BLOCK), x + i * stride,
-                          BLOCK * BLOCK, d + o * stride, count, tile, BLOCK, tile);
+                const Source from = {.a = x + i * stride, .a_block = BLOCK * BLOCK};
+                BY_HEIGHT(features_tile, smaller(BLOCK, in - i * BLOCK), &from, d + o * stride,
+                          count, tile, BLOCK, tile);
             }
             bias_gradient(d + o * stride, count, biases + o * BLOCK, biases + o * BLOCK);
         }

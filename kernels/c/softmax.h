@@ -12,14 +12,14 @@ OUTLINE void softmax_rows(T *y, int64_t stride, int64_t outputs, int64_t rows)
         V most = splat(-(T)INFINITY), sum = ZERO;
         EACH_VECTOR
         {
-            const V z = load(y + block * stride + i);
-            most = choose(VALID(block, i) & (z > most), z, most);
+            const V z = choose(VALID(block, i), load(y + block * stride + i), most);
+            most = choose(z > most, z, most);
         }
         const T top = largest_of(most);
         EACH_VECTOR
         {
             T *at = y + block * stride + i;
-            const V e = choose(VALID(block, i), exp_negative(load(at) - top), ZERO);
+            const V e = keep(VALID(block, i), exp_negative(load(at) - top));
             sum += e;
             store(at, e);
         }

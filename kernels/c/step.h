@@ -155,7 +155,8 @@ OUTLINE void forward_pass(const Network *network, const Workspace *space, int fu
         T *slope = with_slopes && keeps_slope(network, l, fused, masks->training)
                        ? rows_of(space->delta, l + 1, first)
                        : NULL;
-        forward_linear(layer, network->parameters, rows_of(space->activation, l, first), stride, y,
+        forward_linear(layer, network->parameters, rows_of(space->activation, l, first), stride,
+                       l == 0 && space->rows ? (const T *const *)space->rows + first : NULL, y,
                        stride, rows);
         if (activation == ACTIVATION_softmax)
             softmax_rows(y, stride, layer->out, rows);
@@ -210,11 +211,36 @@ INLINE int64_t row_at(const Job *job, int64_t position)
     return job->order ? (int64_t)job->order[position] : position;
 }
 
-OUTLINE void gather_rows(const Job *job, int64_t position, int64_t rows, int64_t in, T *x,
-                         int64_t stride)
+enum {
+    NEAR = 512 * 1024, /* bytes of a slab's input that stay in the second-level cache */
+    FEW_BLOCKS = 4,    /* outputs, in blocks: how often each number of the input is read */
+};
+
+/* Whether the first layer reads the input where it lies. A copy is needed for dropout and
+ * for dot products over lanes; it pays where it is read often, or where rows come from
+ * further than the second-level cache, since a copy's columns are contiguous. */
+static int reads_in_place(const Network *network, const Job *job, int64_t slab)
 {
-    for (int64_t r = 0; r < rows; r++)
-        gather_row((const T *)job->X + row_at(job, position + r) * in, in, x + r * BLOCK, stride);
+    const Layer *first = &network->layers[0];
+    return !first->narrow && !(job->kind == TRAIN && first->dropout > 0) &&
+           first->out_blocks <= FEW_BLOCKS &&
+           smaller(job->batch, slab) * first->in * (int64_t)sizeof(T) <= NEAR;
+}
+
+/* Rows [first, first + rows) of the workspace: their places, or a blocked copy. */
+static void take_rows(const Job *job, const Workspace *space, int64_t position, int64_t first,
+                      int64_t rows, int64_t in)
+{
+    const T *X = job->X;
+    T *x = rows_of(space->activation, 0, first);
+    if (space->rows)
+        for (int64_t r = 0; r < (rows + BLOCK - 1) / BLOCK * BLOCK; r++)
+            space->rows[first + r] =
+                X + row_at(job, position + first + (r < rows ? r : rows - 1)) * in;
+    else
+        for (int64_t r = 0; r < rows; r++)
+            gather_row(X + row_at(job, position + first + r) * in, in, x + r * BLOCK,
+                       space->stride);
 }
 
 /* Loss and delta of up to BLOCK rows from workspace row `first` on; returns sum of w l. */
@@ -266,11 +292,10 @@ OUTLINE double output_loss(const Plan *plan, const Job *job, int64_t position, d
 }
 
 /* Rows of the slab that starts at `position`, this thread's share of them. */
-static void phase_rows(Plan *plan, const Job *job, int64_t position, int64_t rows,
-                       double inverse, int thread)
+static void phase_rows(Plan *plan, const Job *job, const Workspace *space, int64_t position,
+                       int64_t rows, double inverse, int thread)
 {
     const Network *network = plan->network;
-    const Workspace *space = &plan->space;
     T *scratch = plan->scratch[thread];
     const int64_t groups = (rows + BLOCK - 1) / BLOCK, in = network->layers[0].in;
     const int64_t begin = groups * thread / plan->barrier.threads * BLOCK;
@@ -284,8 +309,7 @@ static void phase_rows(Plan *plan, const Job *job, int64_t position, int64_t row
         if (first >= end || atomic_load_explicit(&plan->stop, memory_order_relaxed))
             return;
         const int64_t count = smaller(ROW_TILE, end - first);
-        gather_rows(job, position + first, count, in, rows_of(space->activation, 0, first),
-                    space->stride);
+        take_rows(job, space, position, first, count, in);
         forward_pass(network, space, plan->recipe.fused, job->kind != EVALUATE, &masks, first,
                      count);
         for (int64_t g = first; g < first + count; g += BLOCK)
@@ -298,6 +322,43 @@ static void phase_rows(Plan *plan, const Job *job, int64_t position, int64_t row
 
 /* ---- phase 2 ---- */
 
+enum { AHEAD = 512 * 1024 }; /* bytes of the next batch's rows that are fetched early */
+
+/* The next rows that this thread will gather: fetched while phase 2 computes. */
+typedef struct {
+    int64_t position, end;         /* rows */
+    int64_t byte, row_bytes;
+    int64_t lines;                 /* to fetch with each tile */
+} Ahead;
+
+static Ahead rows_ahead(const Plan *plan, const Job *job, int64_t position, int64_t tiles,
+                        int thread)
+{
+    const int64_t rows = smaller(smaller(job->batch, job->rows - position), plan->slab);
+    const int64_t groups = (rows + BLOCK - 1) / BLOCK, threads = plan->barrier.threads;
+    const int64_t begin = groups * thread / threads * BLOCK;
+    const int64_t end = smaller(rows, groups * (thread + 1) / threads * BLOCK);
+    const int64_t row_bytes = plan->network->layers[0].in * (int64_t)sizeof(T);
+    Ahead ahead = {position + begin, position + end, 0, row_bytes, 0};
+    const int64_t bytes = (end - begin) * row_bytes;
+    if (rows > 0 && tiles > 0 && row_bytes >= 64 && bytes <= AHEAD)
+        ahead.lines = (end - begin) * ((row_bytes + 63) / 64) / tiles + 1;
+    return ahead;
+}
+
+INLINE void fetch_ahead(const Job *job, Ahead *ahead)
+{
+    for (int64_t i = 0; i < ahead->lines && ahead->position < ahead->end; i++) {
+        __builtin_prefetch((const char *)job->X +
+                               row_at(job, ahead->position) * ahead->row_bytes + ahead->byte, 0, 2);
+        ahead->byte += 64;
+        if (ahead->byte >= ahead->row_bytes) {
+            ahead->byte = 0;
+            ahead->position++;
+        }
+    }
+}
+
 INLINE void update_at(const Plan *plan, int64_t at, const T *gradient, int64_t n, const Scalars *s)
 {
     const Network *network = plan->network;
@@ -306,16 +367,24 @@ INLINE void update_at(const Plan *plan, int64_t at, const T *gradient, int64_t n
                                               m1 ? m1 + at : NULL, gradient, n, s);
 }
 
+INLINE void space_gradient(const Workspace *space, const Layer *layer, const Tile *tile,
+                           int64_t rows, const T *init, int64_t init_row, T *c)
+{
+    gradient_tile(layer, tile, space->activation[tile->layer],
+                  tile->layer == 0 ? (const T *const *)space->rows : NULL,
+                  space->delta[tile->layer + 1], space->stride, rows, init, init_row, c);
+}
+
 /* Gradient of the tile's weights, and of the bias if it is the first of its block column:
  * straight into the update. */
-INLINE void fused_tile(const Plan *plan, const Tile *tile, int64_t rows, const Scalars *weight,
-                       const Scalars *bias, T *scratch)
+INLINE void fused_tile(const Plan *plan, const Workspace *space, const Tile *tile, int64_t rows,
+                       const Scalars *weight, const Scalars *bias, T *scratch)
 {
     const Network *network = plan->network;
     const Layer *layer = &network->layers[tile->layer];
-    const T *x = plan->space.activation[tile->layer], *dy = plan->space.delta[tile->layer + 1];
-    const int64_t at = tile_at(layer, tile), stride = plan->space.stride;
-    gradient_tile(layer, tile, x, dy, stride, rows, zeros, 0, scratch);
+    const T *dy = space->delta[tile->layer + 1];
+    const int64_t at = tile_at(layer, tile), stride = space->stride;
+    space_gradient(space, layer, tile, rows, zeros, 0, scratch);
     update_at(plan, at, scratch, tile_height(layer, tile) * BLOCK, weight);
     transpose_weight(layer, tile, (T *)network->parameters + at);
     if (tile->in_block == 0 && layer->uses_bias) {
@@ -333,19 +402,19 @@ INLINE double squared_norm(const T *x, int64_t n)
 }
 
 /* The same into the gradient's arena; after the last slab l2 joins it and its norm is taken. */
-INLINE void accumulate_tile(Plan *plan, int64_t index, int64_t rows, int first_slab,
-                            int last_slab, double l2, T *scratch)
+INLINE void accumulate_tile(Plan *plan, const Workspace *space, int64_t index, int64_t rows,
+                            int first_slab, int last_slab, double l2, T *scratch)
 {
     const Network *network = plan->network;
     const Tile *tile = &plan->tiles[index];
     const Layer *layer = &network->layers[tile->layer];
-    const T *x = plan->space.activation[tile->layer], *dy = plan->space.delta[tile->layer + 1];
-    const int64_t at = tile_at(layer, tile), stride = plan->space.stride;
+    const T *dy = space->delta[tile->layer + 1];
+    const int64_t at = tile_at(layer, tile), stride = space->stride;
     const int64_t n = tile_height(layer, tile) * BLOCK;
     T *gradient = (T *)plan->gradient + at;
     const T *weight = (const T *)network->parameters + at;
-    gradient_tile(layer, tile, x, dy, stride, rows, first_slab ? zeros : gradient,
-                  first_slab ? 0 : BLOCK, scratch);
+    space_gradient(space, layer, tile, rows, first_slab ? zeros : gradient,
+                   first_slab ? 0 : BLOCK, scratch);
     const T factor = last_slab ? (T)l2 : 0;
     for (int64_t i = 0; i < n; i += LANES)
         store(gradient + i, load(scratch + i) + load(weight + i) * factor);
@@ -403,6 +472,9 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
     const int64_t tile_begin = plan->tile_count * thread / threads;
     const int64_t tile_end = plan->tile_count * (thread + 1) / threads;
     const int summed = losses[recipe->loss].normaliser == NOTHING;
+    Workspace space = plan->space;
+    if (!reads_in_place(network, job, plan->slab))
+        space.rows = NULL;
     double epoch_loss = 0;
     if (thread == 0)
         plan->next_poll = clock_now() + POLL_INTERVAL;
@@ -422,19 +494,23 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
         double sum = 0;
         for (int64_t at = 0; at < batch; at += plan->slab) {
             const int64_t rows = smaller(plan->slab, batch - at);
-            phase_rows(plan, job, position + at, rows, inverse, thread);
+            phase_rows(plan, job, &space, position + at, rows, inverse, thread);
             barrier_wait(&plan->barrier);
             if (atomic_load_explicit(&plan->stop, memory_order_relaxed))
                 goto stopped;
             if (thread == 0)
                 for (int64_t g = 0; g * BLOCK < rows; g++)
                     sum += plan->row_loss[g];
-            if (fused)
+            if (fused) {
+                Ahead ahead =
+                    rows_ahead(plan, job, position + batch, tile_end - tile_begin, thread);
+                for (int64_t i = tile_begin; i < tile_end; i++) {
+                    fetch_ahead(job, &ahead);
+                    fused_tile(plan, &space, &plan->tiles[i], rows, &weight, &bias, scratch);
+                }
+            } else if (job->kind != EVALUATE)
                 for (int64_t i = tile_begin; i < tile_end; i++)
-                    fused_tile(plan, &plan->tiles[i], rows, &weight, &bias, scratch);
-            else if (job->kind != EVALUATE)
-                for (int64_t i = tile_begin; i < tile_end; i++)
-                    accumulate_tile(plan, i, rows, at == 0, at + rows == batch,
+                    accumulate_tile(plan, &space, i, rows, at == 0, at + rows == batch,
                                     job->kind == TRAIN ? recipe->l2 : 0, scratch);
             barrier_wait(&plan->barrier);
         }

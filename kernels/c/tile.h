@@ -3,10 +3,12 @@
  *   c (16 x 16) = init (16 x 16) + a (16 x K) b (K x 16)
  *
  * b streams as rows of 16; every number of a is broadcast and multiplied into a row of
- * accumulators, one fused multiply-add for each of their vectors. Two ways to read a:
+ * accumulators, one fused multiply-add for each of their vectors. Ways to read a:
  *
- *   ROWS       a is [K/16][row][16]: 16 rows of activations against a weight panel
- *   FEATURES   a is [K][16]:         16 features against deltas, K runs over rows
+ *   ROWS            a is [K/16][row][16]: 16 rows of activations against a weight panel
+ *   FEATURES        a is [K][16]:         16 features against deltas, K runs over rows
+ *   ROWS_APART      the same two where row r of a lies at rows[r], in the caller's own
+ *   FEATURES_APART  matrix: a first layer needs no copy of its input
  *
  * init_row = 16 continues from a tile, 0 starts every row from one vector (the bias).
  *
@@ -14,7 +16,15 @@
  * row's result does not depend on its company. Accumulators are named variables: arrays of
  * vectors spill. */
 
-enum Reading { ROWS, FEATURES };
+enum Reading { ROWS, FEATURES, ROWS_APART, FEATURES_APART };
+
+/* Where a tile begins: a and the distance of its blocks, or the rows and a column of them. */
+typedef struct {
+    const T *a;
+    int64_t a_block;
+    const T *const *rows;
+    int64_t column;
+} Source;
 
 /* Vectors per accumulator row of a sub-tile, and its heights: what fills the register file. */
 #if VECTORS == 1
@@ -43,14 +53,14 @@ enum Reading { ROWS, FEATURES };
 #if COLUMNS == 1
 #define LOAD_B const V b0 = load(b + k * BLOCK);
 #define START(r) V p##r = load(init + r * init_row);
-#define MULTIPLY_ADD(r) p##r += b0 * splat(a[r * row + k * step]);
+#define MULTIPLY_ADD(r) p##r += b0 * splat(ELEMENT(r));
 #define FINISH(r) store(c + r * BLOCK, p##r);
 #else
 #define LOAD_B const V b0 = load(b + k * BLOCK), b1 = load(b + k * BLOCK + LANES);
 #define START(r) V p##r = load(init + r * init_row), q##r = load(init + r * init_row + LANES);
 #define MULTIPLY_ADD(r) \
     { \
-        const V x = splat(a[r * row + k * step]); \
+        const V x = splat(ELEMENT(r)); \
         p##r += b0 * x; \
         q##r += b1 * x; \
     }
@@ -59,19 +69,41 @@ enum Reading { ROWS, FEATURES };
     store(c + r * BLOCK + LANES, q##r);
 #endif
 
+#define ELEMENT(r) \
+    (reading == ROWS         ? a[(r) * BLOCK + k] \
+     : reading == FEATURES   ? a[k * BLOCK + (r)] \
+     : reading == ROWS_APART ? rows[r][k] \
+                             : rows[k][r])
+
+/* A pointer to each row of a that the next BLOCK steps of k read. */
+#define FIND_ROWS(count) \
+    if (reading == FEATURES_APART) \
+        for (int i = 0; i < (count); i++) \
+            rows[i] = from->rows[done + i] + from->column + first;
+
 #define DEFINE_SUBTILE(R) \
-    INLINE void subtile_##R(const enum Reading reading, const T *a, int64_t a_block, const T *b, \
-                            int64_t K, const T *init, int64_t init_row, T *c) \
+    INLINE void subtile_##R(const enum Reading reading, const Source *from, int64_t first, \
+                            const T *b, int64_t K, const T *init, int64_t init_row, T *c) \
     { \
-        const int64_t row = reading == ROWS ? BLOCK : 1, step = reading == ROWS ? 1 : BLOCK; \
+        const T *a = from->a + first * (reading == ROWS ? BLOCK : 1), *rows[BLOCK]; \
+        if (reading == ROWS_APART) \
+            for (int i = 0; i < R; i++) \
+                rows[i] = from->rows[first + i] + from->column; \
         EACH_##R(START) \
-        for (; K >= BLOCK; K -= BLOCK, a += a_block, b += BLOCK * BLOCK) \
-            _Pragma("GCC unroll 4") for (int64_t k = 0; k < BLOCK; k++) \
+        int64_t done = 0; \
+        for (; done + BLOCK <= K; done += BLOCK, b += BLOCK * BLOCK, a += from->a_block) { \
+            FIND_ROWS(BLOCK) \
+            _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k++) \
             { \
                 LOAD_B \
                 EACH_##R(MULTIPLY_ADD) \
             } \
-        for (int64_t k = 0; k < K; k++) { \
+            if (reading == ROWS_APART) \
+                for (int i = 0; i < R; i++) \
+                    rows[i] += BLOCK; \
+        } \
+        FIND_ROWS(K - done) \
+        for (int k = 0; k < K - done; k++) { \
             LOAD_B \
             EACH_##R(MULTIPLY_ADD) \
         } \
@@ -86,23 +118,29 @@ DEFINE_SUBTILE(6)
 DEFINE_SUBTILE(8)
 DEFINE_SUBTILE(16)
 
-/* One height of the tile, as sub-tiles of `first`, then `second`, then `third` rows. */
+/* One height of the tile, as sub-tiles from a row on. */
 #define SUBTILE(R, from) \
-    subtile_##R(reading, a_k + (from) * row, a_block, b_k + g * COLUMNS * LANES, depth, \
+    subtile_##R(reading, &at, from, b_k + g * COLUMNS * LANES, depth, \
                 start + (from) * start_row + g * COLUMNS * LANES, start_row, \
                 c + (from) * BLOCK + g * COLUMNS * LANES);
 
 #define DEFINE_TILE(name, reading_, R, SUBTILES) \
-    OUTLINE void name##_##R(const T *a, int64_t a_block, const T *b, int64_t K, const T *init, \
+    OUTLINE void name##_##R(const Source *from, const T *b, int64_t K, const T *init, \
                             int64_t init_row, T *c) \
     { \
         const enum Reading reading = reading_; \
-        const int64_t row = reading == ROWS ? BLOCK : 1; \
         const T *start = init; \
         int64_t start_row = init_row; \
         for (int64_t k = 0; k < K; k += CHUNK) { \
             const int64_t depth = K - k < CHUNK ? K - k : CHUNK; \
-            const T *a_k = a + k / BLOCK * a_block, *b_k = b + k * BLOCK; \
+            Source at = *from; \
+            if (reading == ROWS || reading == FEATURES) \
+                at.a += k / BLOCK * from->a_block; \
+            if (reading == ROWS_APART) \
+                at.column += k; \
+            if (reading == FEATURES_APART) \
+                at.rows += k; \
+            const T *b_k = b + k * BLOCK; \
             for (int g = 0; g < COLUMN_GROUPS; g++) { \
                 SUBTILES \
             } \
@@ -111,7 +149,6 @@ DEFINE_SUBTILE(16)
             if (CHUNK == INT64_MAX) \
                 break; \
         } \
-        (void)row; \
     }
 
 #if LEVEL == 4 && BITS == 32
@@ -137,7 +174,10 @@ DEFINE_SUBTILE(16)
 
 DEFINE_TILES(rows_tile, ROWS)
 DEFINE_TILES(features_tile, FEATURES)
+DEFINE_TILES(rows_apart_tile, ROWS_APART)
+DEFINE_TILES(features_apart_tile, FEATURES_APART)
 
+/* The lowest tile of at least this height; what lies beyond is computed and not used. */
 #define BY_HEIGHT(name, height, ...) \
     ((height) > 8   ? name##_16(__VA_ARGS__) \
      : (height) > 4 ? name##_8(__VA_ARGS__) \
@@ -145,10 +185,36 @@ DEFINE_TILES(features_tile, FEATURES)
      : (height) > 1 ? name##_2(__VA_ARGS__) \
                     : name##_1(__VA_ARGS__))
 
-/* to (16 x 16) = from transposed, from's rows at `from_row`, `height` of them, the rest zero */
-INLINE void transpose_tile(const T *from, int64_t from_row, int64_t height, T *to, int64_t width)
+/* to (width x 16) = from (height x 16) transposed, zero beyond the height. LANES rows at a
+ * time: interleaving row i with row i + LANES/2 log2(LANES) times over transposes them. */
+INLINE void transpose_part(const T *from, const int height, T *to, const int width)
 {
-    for (int64_t o = 0; o < width; o++)
-        for (int64_t i = 0; i < BLOCK; i++)
-            to[o * BLOCK + i] = i < height ? from[i * from_row + o] : 0;
+    V r[LANES], t[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        r[i] = i < height ? load(from + i * BLOCK) : ZERO;
+#pragma GCC unroll 4
+    for (int stage = 1; stage < LANES; stage *= 2) {
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            t[i] = interleave(r[i / 2], r[i / 2 + LANES / 2], i % 2);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            r[i] = t[i];
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        if (i < width)
+            store(to + i * BLOCK, r[i]);
+}
+
+INLINE void transpose_tile(const T *from, int height, T *to, int width)
+{
+    for (int o = 0; o < width; o += LANES)
+        for (int i = 0; i < BLOCK; i += LANES) {
+            if (height == BLOCK && width == BLOCK)
+                transpose_part(from + i * BLOCK + o, LANES, to + o * BLOCK + i, LANES);
+            else
+                transpose_part(from + i * BLOCK + o, height - i, to + o * BLOCK + i, width - o);
+        }
 }

@@ -31,6 +31,10 @@ INLINE V load(const T *p) { return *(const Unaligned *)p; }
 INLINE void store(T *p, V x) { *(Unaligned *)p = x; }
 INLINE V splat(T x) { return (V){0} + x; }
 
+/* x where the mask is set, else zero */
+INLINE V keep(VI mask, V x) { return (V)(mask & (VI)x); }
+
+/* For a mask that is a comparison: gcc takes any other one to pieces. */
 INLINE V choose(VI mask, V yes, V no)
 {
     V r;
@@ -75,34 +79,57 @@ INLINE V at_least(V x, T low) { return choose(x < splat(low), splat(low), x); }
 INLINE V at_most(V x, T high) { return choose(x > splat(high), splat(high), x); }
 #endif
 
-/* Both add (compare) halves, in the same order whatever the instance's width. */
+/* ---- lanes and shuffles; constants all, as gcc folds vector literals only ---- */
+
+#if LANES == 16
+#define IOTA ((VI){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+#elif LANES == 8
+#define IOTA ((VI){0, 1, 2, 3, 4, 5, 6, 7})
+#elif LANES == 4
+#define IOTA ((VI){0, 1, 2, 3})
+#else
+#define IOTA ((VI){0, 1})
+#endif
+
+/* Lane numbers of the vector that starts at lane `first` of a block. */
+INLINE VI lane_numbers(I first) { return IOTA + first; }
+
+#if defined(__clang__)
+INLINE V shuffle_lanes(V a, V b, VI from)
+{
+    V r;
+    for (int i = 0; i < LANES; i++)
+        r[i] = from[i] < LANES ? a[from[i]] : b[from[i] - LANES];
+    return r;
+}
+#else
+#define shuffle_lanes(a, b, from) __builtin_shuffle(a, b, from)
+#endif
+
+/* a0 b0 a1 b1 ... of the lower (upper) halves of both */
+INLINE V interleave(V a, V b, const int upper)
+{
+    return shuffle_lanes(a, b, (IOTA >> 1) + (IOTA & 1) * LANES + (upper ? LANES / 2 : 0));
+}
+
+INLINE V rotate(V x, const int by) { return shuffle_lanes(x, x, (IOTA + by) & (LANES - 1)); }
+
 INLINE T sum_of(V x)
 {
-    T r[LANES];
-    store(r, x);
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            r[i] += r[i + width];
-    return r[0];
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+        x += rotate(x, half);
+    return x[0];
 }
 
 INLINE T largest_of(V x)
 {
-    T r[LANES];
-    store(r, x);
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            r[i] = r[i] < r[i + width] ? r[i + width] : r[i];
-    return r[0];
-}
-
-/* Lane numbers of the vector that starts at lane `first` of a block. */
-INLINE VI lane_numbers(I first)
-{
-    VI r;
-    for (int i = 0; i < LANES; i++)
-        r[i] = first + i;
-    return r;
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        const V y = rotate(x, half);
+        x = choose(y > x, y, x);
+    }
+    return x[0];
 }
 
 /* The first `lanes` (0 ... 16) numbers of a block; the others stay as they are. */
