@@ -31,7 +31,7 @@ setup(
             Extension(
                 "fastnn.kernels.cython_engine",
                 ["kernels/cython_engine.pyx", *SOURCES],
-                depends=[*HEADERS, "kernels/fastnn_c.pxd"],
+                depends=[*HEADERS, "kernels/fastnn_c.pxd", "kernels/plain_kernels.pxi"],
                 include_dirs=["kernels", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
                 extra_compile_args=FLAGS,

@@ -294,10 +294,10 @@ class Engine(Protocol):
 
 # --------------------------------------------------------------------------- choice
 
-#: In the order of preference: name -> (module, what to install when it is missing).
+#: In the order of preference: name -> (module, what to do when it is missing).
 _MODULES = {
     "cython": ("fastnn.kernels.cython_engine", "pip install fastnn-kernels"),
-    "numba": ("fastnn.kernels.numba_engine", 'pip install "fastnn-kernels[numba]"'),
+    "numba": ("fastnn.kernels.numba_engine", "this release has no Numba engine yet"),
     "numpy": ("fastnn.kernels.numpy_engine", "pip install numpy"),
 }
 
@@ -324,7 +324,7 @@ def load(name: str = "auto") -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"engine {name!r} is not available: {error}; try: {remedy}") from error
+        raise ImportError(f"engine {name!r} is not available: {error} ({remedy})") from error
 
 
 def engines() -> dict[str, dict[str, Any]]:

@@ -102,6 +102,7 @@ cdef extern from "c/fastnn.h" nogil:
         int (*update)(void *, const void *, void *, void *, int64_t, const Recipe *, double,
                    int64_t) noexcept nogil
         int (*all_finite)(const void *, int64_t, int64_t) noexcept nogil
+        double (*fma_peak)(double) noexcept nogil
 
 cdef extern from "c/random.h" nogil:
     void shuffle_rows "shuffle" (uint32_t *order, int64_t count, uint64_t seed, uint64_t epoch)

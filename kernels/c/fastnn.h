@@ -149,6 +149,8 @@ typedef struct {
     int (*update)(void *parameters, const void *gradient, void *moment_0, void *moment_1,
                   int64_t count, const Recipe *, double rate, int64_t step);
     int (*all_finite)(const void *values, int64_t count, int64_t stride);
+
+    double (*fma_peak)(double seconds); /* GFLOP/s of this core */
 } Instance;
 
 #if defined(__x86_64__)

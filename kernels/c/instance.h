@@ -7,7 +7,7 @@
  *   tile.h                         the micro-tile
  *   layer.h                        one layer
  *   step.h                         the step, the epoch
- *   inference.h  plain.h           what else is done with them */
+ *   inference.h  plain.h  peak.h   what else is done with them */
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -66,6 +66,7 @@ PUSH_TARGET(TARGET)
 #include "step.h"
 #include "inference.h"
 #include "plain.h"
+#include "peak.h"
 
 static int64_t scratch_size(const Network *network)
 {
@@ -96,6 +97,7 @@ const Instance PASTE(PASTE(PASTE(fastnn_, LEVEL_NAME), _f), BITS) = {
     .loss = plain_loss,
     .update = plain_update,
     .all_finite = plain_all_finite,
+    .fma_peak = fma_peak,
 };
 
 #if defined(TARGET) && defined(__clang__)
