@@ -17,9 +17,6 @@ from .kernels import random
 
 _DIGITS = Path(__file__).with_name("data") / "digits.npz"
 
-# The purpose of this stream of random words; training itself uses the smaller numbers.
-_SPLIT = 4
-
 
 def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Handwritten digits of 43 people: 8 × 8 pixels, from white (0) to black (1).
@@ -78,7 +75,7 @@ def stratified_split(
         raise ValueError(f"seed must be in 0 … 2**64 - 1, not {seed!r}")
     _, group, count = np.unique(labels, return_inverse=True, return_counts=True)
     # Rows sorted by class, and by a random word within a class; the first of each class test.
-    word = random.words(random.stream_key(seed, _SPLIT, 0), np.arange(labels.size))
+    word = random.words(random.stream_key(seed, random.SPLIT, 0), np.arange(labels.size))
     order = np.lexsort((word, group))
     rank = np.arange(labels.size) - np.repeat(np.cumsum(count) - count, count)
     share = np.minimum(np.floor(count * fraction + 0.5).astype(np.int64), count - 1)

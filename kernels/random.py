@@ -18,6 +18,7 @@ purpose    index                    use
 WEIGHTS    layer                    initial weights, entry i of W row-major
 SHUFFLE    epoch                    Fisher-Yates: word i chooses the partner of i
 DROPOUT    epoch * 2**16 + layer    32 bits an element, see ``dropout_mask``
+SPLIT      0                        which rows are held out, ``fastnn.datasets``
 =========  =======================  =============================================
 """
 
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GAMMA = 0x9E3779B97F4A7C15
-WEIGHTS, SHUFFLE, DROPOUT = 1, 2, 3
+WEIGHTS, SHUFFLE, DROPOUT, SPLIT = 1, 2, 3, 4
 
 _MASK = 2**64 - 1
 _BLOCK = 16  # features share a block of eight words in dropout_mask
