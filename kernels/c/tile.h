@@ -18,13 +18,18 @@
 
 enum Reading { ROWS, FEATURES, ROWS_APART, FEATURES_APART };
 
-/* Where a tile begins: a and the distance of its blocks, or the rows and a column of them. */
+/* Where a tile begins: a and the distance of its blocks, or the rows and a column of them;
+ * and what to fetch for later, FETCH lines of it for every BLOCK steps of k. */
 typedef struct {
     const T *a;
     int64_t a_block;
     const T *const *rows;
     int64_t column;
+    const char *ahead; /* or NULL */
+    int64_t ahead_step;
 } Source;
+
+enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block of b */
 
 /* Vectors per accumulator row of a sub-tile, and its heights: what fills the register file. */
 #if VECTORS == 1
@@ -82,8 +87,9 @@ typedef struct {
             rows[i] = from->rows[done + i] + from->column + first;
 
 #define DEFINE_SUBTILE(R) \
-    INLINE void subtile_##R(const enum Reading reading, const Source *from, int64_t first, \
-                            const T *b, int64_t K, const T *init, int64_t init_row, T *c) \
+    INLINE void subtile_##R(const enum Reading reading, const int fetch, const Source *from, \
+                            int64_t first, const T *b, int64_t K, const T *init, \
+                            int64_t init_row, T *c) \
     { \
         const T *a = from->a + first * (reading == ROWS ? BLOCK : 1), *rows[BLOCK]; \
         if (reading == ROWS_APART) \
@@ -93,6 +99,10 @@ typedef struct {
         int64_t done = 0; \
         for (; done + BLOCK <= K; done += BLOCK, b += BLOCK * BLOCK, a += from->a_block) { \
             FIND_ROWS(BLOCK) \
+            if (fetch) \
+                for (int i = 0; i < FETCH; i++) \
+                    __builtin_prefetch(from->ahead + done / BLOCK * from->ahead_step + i * LINE, \
+                                       0, 2); \
             _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k++) \
             { \
                 LOAD_B \
@@ -120,15 +130,16 @@ DEFINE_SUBTILE(16)
 
 /* One height of the tile, as sub-tiles from a row on. */
 #define SUBTILE(R, from) \
-    subtile_##R(reading, &at, from, b_k + g * COLUMNS * LANES, depth, \
+    subtile_##R(reading, fetch && (from) == 0, &at, from, b_k + g * COLUMNS * LANES, depth, \
                 start + (from) * start_row + g * COLUMNS * LANES, start_row, \
                 c + (from) * BLOCK + g * COLUMNS * LANES);
 
-#define DEFINE_TILE(name, reading_, R, SUBTILES) \
+#define DEFINE_TILE(name, reading_, fetch_, R, SUBTILES) \
     OUTLINE void name##_##R(const Source *from, const T *b, int64_t K, const T *init, \
                             int64_t init_row, T *c) \
     { \
         const enum Reading reading = reading_; \
+        const int fetch = fetch_; \
         const T *start = init; \
         int64_t start_row = init_row; \
         for (int64_t k = 0; k < K; k += CHUNK) { \
@@ -140,6 +151,8 @@ DEFINE_SUBTILE(16)
                 at.column += k; \
             if (reading == FEATURES_APART) \
                 at.rows += k; \
+            if (fetch) \
+                at.ahead += k / BLOCK * from->ahead_step; \
             const T *b_k = b + k * BLOCK; \
             for (int g = 0; g < COLUMN_GROUPS; g++) { \
                 SUBTILES \
@@ -166,14 +179,15 @@ DEFINE_SUBTILE(16)
 #endif
 
 #define DEFINE_TILES(name, reading) \
-    DEFINE_TILE(name, reading, 16, SUBTILES_16) \
-    DEFINE_TILE(name, reading, 8, SUBTILES_8) \
-    DEFINE_TILE(name, reading, 4, SUBTILE(4, 0)) \
-    DEFINE_TILE(name, reading, 2, SUBTILE(2, 0)) \
-    DEFINE_TILE(name, reading, 1, SUBTILE(1, 0))
+    DEFINE_TILE(name, reading, 0, 16, SUBTILES_16) \
+    DEFINE_TILE(name, reading, 0, 8, SUBTILES_8) \
+    DEFINE_TILE(name, reading, 0, 4, SUBTILE(4, 0)) \
+    DEFINE_TILE(name, reading, 0, 2, SUBTILE(2, 0)) \
+    DEFINE_TILE(name, reading, 0, 1, SUBTILE(1, 0))
 
 DEFINE_TILES(rows_tile, ROWS)
 DEFINE_TILES(features_tile, FEATURES)
+DEFINE_TILE(rows_fetching_tile, ROWS, 1, 16, SUBTILES_16)
 DEFINE_TILES(rows_apart_tile, ROWS_APART)
 DEFINE_TILES(features_apart_tile, FEATURES_APART)
 
