@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train``, ``fastnn predict``, ``fastnn info``.
+"""The command line: ``fastnn train``, ``fastnn predict``, ``fastnn bench``, ``fastnn info``.
 
 Results go to stdout, progress to stderr; with ``--json`` stdout is one JSON object. A
 mistake of the user's is one line on stderr and exit code 2, an interrupt exit code 130.
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, files, metrics, tables, threads
+from .bench import bench
 from .callbacks import Callback
 from .comparison import gradient_error, speedup
 from .datasets import stratified_split
@@ -34,6 +35,7 @@ from .model import Sequential
 from .optimizers import OPTIMIZERS, Optimizer
 from .tables import Preprocessing, Table
 from .training import STEP_FLOPS
+from .workloads import WORKLOADS
 
 Array = NDArray[Any]
 
@@ -367,6 +369,15 @@ def _parser() -> argparse.ArgumentParser:
     option("--features", metavar="NAME", type=_names, help="array of the npz file (X)")
     option("--out", metavar="FILE", help="write here instead of to stdout")
     _add_engine(option)
+
+    command = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
+    command.set_defaults(run=bench)
+    option = command.add_argument
+    option("--workloads", metavar="NAMES", type=_names, help=f"some of {', '.join(WORKLOADS)}")
+    option("--threads", type=int, default=1, help="of both sides (%(default)s)", **_NUMBER)
+    _add_engine(option)
+    option("--plot", metavar="FILE.png", help="draw a picture of the result (matplotlib)")
+    option("--json", action="store_true", help="print one JSON object")
 
     command = commands.add_parser("info", help=info.__doc__, description=info.__doc__)
     command.set_defaults(run=info)

@@ -23,7 +23,7 @@ _MOST = 1024  # more than this is a typing error, not a machine
 SERIAL_FLOPS = {4: 25e-6 * 100e9, 8: 25e-6 * 50e9}
 
 #: A call that starts and ends its own threads must be this much longer than a step.
-ONE_CALL = 10.0
+ONE_CALL = 40.0
 
 
 def available_threads() -> int:
