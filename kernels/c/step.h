@@ -322,7 +322,10 @@ static void phase_rows(Plan *plan, const Job *job, const Workspace *space, int64
 
 /* ---- phase 2 ---- */
 
-enum { AHEAD = 512 * 1024 }; /* bytes of the next batch's rows that are fetched early */
+enum {
+    AHEAD = 512 * 1024, /* bytes of the next batch's rows that are fetched early */
+    LONG_ROW = 512,     /* bytes; shorter rows cost more to fetch than they save */
+};
 
 /* The next rows that this thread will take: fetched while phase 2 computes. */
 typedef struct {
@@ -341,7 +344,7 @@ static Ahead rows_ahead(const Plan *plan, const Job *job, int64_t position, int6
     const int64_t row_bytes = plan->network->layers[0].in * (int64_t)sizeof(T);
     Ahead ahead = {position + begin, position + end, 0, (row_bytes + 63) / 64, row_bytes, 0};
     const int64_t lines = (end - begin) * ahead.row_lines;
-    if (rows > 0 && tiles > 0 && row_bytes >= 64 && lines <= AHEAD / 64)
+    if (rows > 0 && tiles > 0 && row_bytes >= LONG_ROW && lines <= AHEAD / 64)
         ahead.share = lines / tiles + 1;
     return ahead;
 }
