@@ -71,10 +71,11 @@ INLINE V f_silu(V z, V *slope)
 /* z tanh(softplus(z)); with e = exp(z), tanh(log(1 + e)) = n / (n + 2), n = e(e + 2) */
 INLINE V f_mish(V z, V *slope)
 {
-    const V e = vexp(at_most(z, BITS == 32 ? (T)20 : (T)40));
+    const V x = at_most(z, BITS == 32 ? (T)20 : (T)40); /* beyond, f(z) = z to the last bit */
+    const V e = vexp(x);
     const V n = e * (e + 2), d = n + 2;
     const V t = n / d;
-    *slope = t + z * (4 * e * (e + 1)) / (d * d);
+    *slope = t + x * (4 * e * (e + 1)) / (d * d);
     return z * t;
 }
 

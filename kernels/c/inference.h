@@ -31,6 +31,8 @@ static void pack(const Network *network, const void *flat, void *arena)
 {
 #define VISIT(at, flat_at, count) \
     memcpy((T *)arena + (at), (const T *)flat + (flat_at), (size_t)(count) * sizeof(T))
+    /* padding too: a network that diverged may have left NaN there */
+    memset(arena, 0, (size_t)network->arena_size * sizeof(T));
     EACH_RUN(network, VISIT);
 #undef VISIT
 }

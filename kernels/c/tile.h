@@ -142,7 +142,8 @@ DEFINE_SUBTILE(16)
         const int fetch = fetch_; \
         const T *start = init; \
         int64_t start_row = init_row; \
-        for (int64_t k = 0; k < K; k += CHUNK) { \
+        int64_t k = 0; \
+        do { /* once at least: the sum over no k is init */ \
             const int64_t depth = K - k < CHUNK ? K - k : CHUNK; \
             Source at = *from; \
             if (reading == ROWS || reading == FEATURES) \
@@ -159,9 +160,8 @@ DEFINE_SUBTILE(16)
             } \
             start = c; \
             start_row = BLOCK; \
-            if (CHUNK == INT64_MAX) \
-                break; \
-        } \
+            k += CHUNK; \
+        } while (k < K); \
     }
 
 #if LEVEL == 4 && BITS == 32
