@@ -16,19 +16,21 @@ enum { ROW_TILE = 64 }; /* rows that go through all layers together */
 /* ---- floating-point environment: subnormals are zero inside, as before outside ---- */
 
 #if defined(__x86_64__)
+#define FLUSHING 0x8040u /* FTZ and DAZ of MXCSR */
 OUTLINE unsigned flush_subnormals(void)
 {
     const unsigned before = __builtin_ia32_stmxcsr();
-    __builtin_ia32_ldmxcsr(before | 0x8040);
+    __builtin_ia32_ldmxcsr(before | FLUSHING);
     return before;
 }
 OUTLINE void restore_subnormals(unsigned before) { __builtin_ia32_ldmxcsr(before); }
 #elif defined(__aarch64__)
+#define FLUSHING (1u << 24) /* FZ of FPCR */
 OUTLINE unsigned flush_subnormals(void)
 {
     uint64_t before;
     __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | (1u << 24)));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | FLUSHING));
     return (unsigned)before;
 }
 OUTLINE void restore_subnormals(unsigned before)
@@ -36,6 +38,7 @@ OUTLINE void restore_subnormals(unsigned before)
     __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)before));
 }
 #else
+#define FLUSHING 0u
 OUTLINE unsigned flush_subnormals(void) { return 0; }
 OUTLINE void restore_subnormals(unsigned before) { (void)before; }
 #endif
@@ -61,7 +64,7 @@ static int should_stop(int (*poll)(void), int64_t *next)
     if (!poll || now < *next)
         return 0;
     const unsigned inside = flush_subnormals();
-    restore_subnormals(inside & ~0x8040u);
+    restore_subnormals(inside & ~FLUSHING);
     const int stop = poll();
     restore_subnormals(inside);
     *next = clock_now() + POLL_INTERVAL;
