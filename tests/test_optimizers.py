@@ -366,3 +366,13 @@ def test_lbfgs_at_an_optimum_makes_no_epoch(engine_name: str) -> None:
     history = model.fit([[0.0], [1.0]], [1.0, 3.0], "mse", LBFGS(), epochs=5)
     assert history["loss"] == []
     assert model.parameters.tolist() == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("engine_name", ["cython", "numpy"])
+def test_clipping_by_a_norm_whose_square_is_no_float(engine_name: str) -> None:
+    """A float32 gradient of 2e24 has a norm, though its square overflows: one step of length 1."""
+    model = Sequential([Dense(1)], input_size=1, engine=engine_name, seed=0)
+    model.parameters = np.array([1, 0], np.float32)
+    X, y = np.full((1, 1), 1e12, np.float32), np.zeros((1, 1), np.float32)
+    model.fit(X, y, loss="mse", optimizer=SGD(0.1, clip_norm=1.0), epochs=1)
+    assert model.parameters[0] == pytest.approx(0.9, rel=1e-6)

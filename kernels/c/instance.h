@@ -27,10 +27,10 @@
 #define PASTE(a, b) PASTE_(a, b)
 
 #if LEVEL == 4
-#define TARGET "avx512f,avx512vl,avx512bw,avx512dq,avx512cd,avx2,fma,bmi,bmi2,lzcnt,popcnt"
+#define TARGET "avx512f,avx512vl,avx512bw,avx512dq,avx512cd,avx2,fma,bmi,bmi2,popcnt"
 #define LEVEL_NAME v4
 #elif LEVEL == 3
-#define TARGET "avx2,fma,bmi,bmi2,lzcnt,popcnt"
+#define TARGET "avx2,fma,bmi,bmi2,popcnt"
 #define LEVEL_NAME v3
 #else
 #define LEVEL_NAME baseline

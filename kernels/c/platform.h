@@ -2,6 +2,8 @@
 #ifndef FASTNN_PLATFORM_H
 #define FASTNN_PLATFORM_H
 
+#include "fastnn.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -401,12 +401,14 @@ INLINE void fused_tile(const Plan *plan, const Workspace *space, const Tile *til
     }
 }
 
+/* in double, since the square of a float overflows from 1.8e19 on; n is a multiple of BLOCK */
 INLINE double squared_norm(const T *x, int64_t n)
 {
-    V sum = ZERO;
-    for (int64_t i = 0; i < n; i += LANES)
-        sum += load(x + i) * load(x + i);
-    return (double)sum_of(sum);
+    double part[8] = {0};
+    for (int64_t i = 0; i < n; i += 8)
+        for (int j = 0; j < 8; j++)
+            part[j] += (double)x[i + j] * (double)x[i + j];
+    return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
 }
 
 /* The same into the gradient's arena; after the last slab l2 joins it and its norm is taken. */
