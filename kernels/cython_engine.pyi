@@ -30,8 +30,6 @@ class Network:
 class Trainer:
     @property
     def steps(self) -> int: ...
-    @property
-    def compiled_steps(self) -> int: ...
     def epoch(
         self,
         X: Array,

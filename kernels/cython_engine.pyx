@@ -517,11 +517,6 @@ cdef class Trainer:
     def steps(self):
         return self.plan.steps
 
-    @property
-    def compiled_steps(self):
-        """The counter kept by step.h: no step was made anywhere else."""
-        return self.plan.steps
-
     cdef int load_job(self, JobKind kind, X, target, weight) except -1:
         """Fill in the job; the arrays must outlive it."""
         cdef int typenum = self.network.typenum

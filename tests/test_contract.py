@@ -267,6 +267,25 @@ def test_weights_that_sum_to_zero(engine: ModuleType, dtype: np.dtype, loss: str
     assert (delta == 0).all()
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_that_sum_to_zero_hide_an_infinite_loss(
+    engine: ModuleType, dtype: np.dtype, loss: str
+) -> None:
+    largest, zeros = np.finfo(dtype).max, np.zeros(3, dtype)
+    output, target = np.full((3, 4), largest, dtype), np.zeros((3, 4), dtype)
+    delta = np.ones_like(output)
+    assert engine.loss_value_and_delta(output, target, zeros, loss, 0.5, delta) == 0
+    assert (delta == 0).all()
+    network = engine.Network((LayerSpec(1, 4, "identity", True),), dtype)
+    network.set_parameters(np.array([0.0] * 4 + [largest] * 4, dtype))
+    X = np.ones((3, 1), dtype)
+    with network.trainer(LossSpec(loss, 0.5), SPECS["momentum"], 3, 0) as trainer:
+        assert trainer.evaluate(X, target, zeros) == 0
+        value, gradient = trainer.gradient(X, target, zeros)
+        assert (value, gradient.tolist()) == (0, [0.0] * 8)
+        assert trainer.epoch(X, target, zeros, 0, np.array([0.1]), False) == 0
+
+
 def test_read_only_training_data(engine: ModuleType, dtype: np.dtype) -> None:
     """Engines never write to their inputs, so read-only ones do, and stay what they are."""
     rng = np.random.default_rng(4)

@@ -266,6 +266,24 @@ OUTLINE double cross_entropy_loss(const Group *group)
     return (double)sum;
 }
 
+/* What all rows without weight give, even where the loss would overflow. */
+OUTLINE void clear_delta(const Group *group)
+{
+    for (int64_t block = 0; block * BLOCK < group->outputs; block++)
+        memset(group->delta + block * group->stride, 0,
+               (size_t)(group->rows * BLOCK) * sizeof(T));
+}
+
+/* 1 / what the loss is divided by; 0 where the weights sum to zero. */
+static double inverse_of(int loss, double weight_sum, int64_t outputs)
+{
+    const enum Normaliser normaliser = losses[loss].normaliser;
+    return weight_sum <= 0               ? 0
+           : normaliser == NOTHING       ? 1
+           : normaliser == WEIGHT        ? 1 / weight_sum
+                                         : 1 / (weight_sum * (double)outputs);
+}
+
 INLINE double group_loss(int loss, const Group *group)
 {
     return losses[loss].elements ? elements_loss(&losses[loss], group) : cross_entropy_loss(group);

@@ -217,9 +217,7 @@ OUTLINE int plain_loss(const void *output, const void *target, const int64_t *la
     double total = weight ? 0 : (double)rows, sum = 0;
     for (int64_t r = 0; weight && r < rows; r++)
         total += (double)((const T *)weight)[r];
-    if (losses[loss].normaliser == WEIGHT_TIMES_OUTPUTS)
-        total *= (double)columns;
-    const double inverse = losses[loss].normaliser == NOTHING ? 1 : total > 0 ? 1 / total : 0;
+    const double inverse = inverse_of(loss, total, columns);
     for (int64_t r0 = 0; r0 < rows; r0 += BLOCK) {
         Group group = {.output = buffer, .delta = buffer, .stride = BLOCK * BLOCK,
                        .outputs = columns, .rows = smaller(BLOCK, rows - r0),
@@ -232,7 +230,10 @@ OUTLINE int plain_loss(const void *output, const void *target, const int64_t *la
             group.weight[r] = weight ? ((const T *)weight)[r0 + r] : 1;
             group.scale[r] = (T)((double)group.weight[r] * inverse);
         }
-        sum += group_loss(loss, &group);
+        if (inverse == 0)
+            clear_delta(&group);
+        else
+            sum += group_loss(loss, &group);
         for (int64_t r = 0; r < group.rows; r++)
             scatter_row(buffer + r * BLOCK, BLOCK * BLOCK, (T *)delta + (r0 + r) * columns,
                         columns);

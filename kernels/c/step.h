@@ -258,8 +258,13 @@ OUTLINE double output_loss(const Plan *plan, const Job *job, int64_t position, d
     const int direct = activation == ACTIVATION_identity;
     const T *y = rows_of(plan->space.activation, depth, first);
     T *delta = rows_of(plan->space.delta, depth, first);
-    Group group = {.output = y, .stride = stride, .outputs = last->out, .rows = rows,
-                   .parameter = (T)recipe->parameter};
+    Group group = {.output = y, .delta = delta, .stride = stride, .outputs = last->out,
+                   .rows = rows, .parameter = (T)recipe->parameter};
+    if (inverse == 0) {
+        if (job->kind != EVALUATE)
+            clear_delta(&group);
+        return 0;
+    }
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = row_at(job, position + first + r);
         const T weight = job->weight ? ((const T *)job->weight)[row] : 1;
@@ -271,11 +276,9 @@ OUTLINE double output_loss(const Plan *plan, const Job *job, int64_t position, d
     for (int64_t r = rows; r < BLOCK; r++)
         group.weight[r] = 0;
     if (job->kind == EVALUATE)
+        group.delta = NULL;
+    if (direct || !group.delta)
         return group_loss(recipe->loss, &group);
-    if (direct) {
-        group.delta = delta;
-        return group_loss(recipe->loss, &group);
-    }
     /* d loss / d output in scratch, as blocks of exactly BLOCK rows */
     T *upstream = scratch + ROW_TILE * BLOCK;
     for (int64_t block = 0; block < last->out_blocks; block++)
@@ -423,8 +426,12 @@ INLINE void accumulate_tile(Plan *plan, const Workspace *space, int64_t index, i
     const int64_t n = tile_height(layer, tile) * BLOCK;
     T *gradient = (T *)plan->gradient + at;
     const T *weight = (const T *)network->parameters + at;
-    space_gradient(space, layer, tile, rows, first_slab ? zeros : gradient,
-                   first_slab ? 0 : BLOCK, scratch);
+    /* a low tile reads its start as if it were higher: never in another thread's gradient */
+    T *start = scratch + BLOCK * BLOCK;
+    if (!first_slab)
+        memcpy(start, gradient, (size_t)n * sizeof(T));
+    space_gradient(space, layer, tile, rows, first_slab ? zeros : start, first_slab ? 0 : BLOCK,
+                   scratch);
     const T factor = last_slab ? (T)l2 : 0;
     for (int64_t i = 0; i < n; i += LANES)
         store(gradient + i, load(scratch + i) + load(weight + i) * factor);
@@ -458,18 +465,13 @@ INLINE void apply_tile(const Plan *plan, const Tile *tile, const Scalars *s)
 static double inverse_normaliser(const Plan *plan, const Job *job, int64_t position, int64_t rows)
 {
     const Network *network = plan->network;
-    const enum Normaliser normaliser = losses[plan->recipe.loss].normaliser;
-    if (normaliser == NOTHING)
-        return 1;
     double sum = (double)rows;
     if (job->weight) {
         sum = 0;
         for (int64_t i = 0; i < rows; i++)
             sum += (double)((const T *)job->weight)[row_at(job, position + i)];
     }
-    if (normaliser == WEIGHT_TIMES_OUTPUTS)
-        sum *= (double)network->layers[network->depth - 1].out;
-    return sum > 0 ? 1 / sum : 0;
+    return inverse_of(plan->recipe.loss, sum, network->layers[network->depth - 1].out);
 }
 
 OUTLINE void run(Plan *plan, Job *job, int thread)
