@@ -219,11 +219,13 @@ class Network(Protocol):
         batch_size: int,
         seed: int,
         threads: int = 1,
+        exactly: bool = True,
     ) -> Trainer:
         """Compile a plan. Keeps the state if its moments match, else starts afresh.
 
         ``batch_size`` bounds the rows of a step of ``Trainer.epoch``; ``Trainer.step``
-        takes any number of rows.
+        takes any number of rows. Unless it is to be ``exactly`` so many threads, an epoch
+        may use fewer where that proves faster.
         """
         ...
 

@@ -588,9 +588,14 @@ class Sequential:
         return threads.choose(wanted, flops, self.dtype)
 
     def _trainer(
-        self, loss: LossSpec, optimizer: OptimizerSpec, batch_size: int, count: int
+        self,
+        loss: LossSpec,
+        optimizer: OptimizerSpec,
+        batch_size: int,
+        count: int,
+        exactly: bool = True,
     ) -> Trainer:
-        return self._built().trainer(loss, optimizer, batch_size, self.seed, count)
+        return self._built().trainer(loss, optimizer, batch_size, self.seed, count, exactly)
 
     def _prepare_state(self, spec: OptimizerSpec, resume: bool) -> None:
         """Start afresh, or keep the state of the same kind of optimizer."""

@@ -1,8 +1,9 @@
 """How many threads to use: what the process may have, and what a step is worth.
 
 Limits come from the affinity mask, the cgroup's CPU quota and OMP_NUM_THREADS (which
-joblib sets in its workers). A step under 100 µs gains little from a second thread, and loses
-much where another process has taken its processor: threads meet twice a step.
+joblib sets in its workers). A step under 25 µs gains nothing from a second thread, since
+threads meet twice a step; above, a fit that may choose finds out while it runs (see
+``fastnn.kernels.pace``).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from . import checks
 
 _MOST = 1024  # more than this is a typing error, not a machine
 
-#: A step of fewer FLOPs stays on one thread, by the item size of the dtype: 100 µs of a
+#: A step of fewer FLOPs stays on one thread, by the item size of the dtype: 25 µs of a
 #: core that does 100 (float32) or 50 (float64) GFLOP/s.
-SERIAL_FLOPS = {4: 100e-6 * 100e9, 8: 100e-6 * 50e9}
+SERIAL_FLOPS = {4: 25e-6 * 100e9, 8: 25e-6 * 50e9}
 
 #: A call that starts and ends its own threads must be this much longer than a step.
-ONE_CALL = 10.0
+ONE_CALL = 40.0
 
 
 def available_threads() -> int:

@@ -80,6 +80,7 @@ class Plan(NamedTuple):
     shuffle: bool
     callbacks: Callbacks
     threads: int
+    exactly: bool  #: so many threads; else at most
     progress: Progress
     resume: bool
 
@@ -163,6 +164,7 @@ def plan(
         shuffle,
         hooks,
         count,
+        threads_wanted is not None,
         progress,
         resume,
     )
@@ -274,7 +276,7 @@ def run(model: Sequential, plan: Plan) -> History:
     watcher, is_constant = schedule.watch(), isinstance(schedule, Constant)
     first = model._epochs
     by_step = plan.callbacks.has("on_batch_end")
-    trainer = model._trainer(plan.loss, spec, plan.batch_size, plan.threads)
+    trainer = model._trainer(plan.loss, spec, plan.batch_size, plan.threads, plan.exactly)
     with trainer, plan.progress:
         course.begin()
         for epoch in range(first, first + plan.epochs):

@@ -23,7 +23,13 @@ class Network:
     def predict(self, X: Array, threads: int = 1) -> Array | None: ...
     def input_gradient(self, X: Array, outputs: Array) -> Array: ...
     def trainer(
-        self, loss: Any, optimizer: Any, batch_size: int, seed: int, threads: int = 1
+        self,
+        loss: Any,
+        optimizer: Any,
+        batch_size: int,
+        seed: int,
+        threads: int = 1,
+        exactly: bool = True,
     ) -> Trainer: ...
 
 @final

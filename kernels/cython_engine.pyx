@@ -10,8 +10,11 @@ the processor has is taken at import, FASTNN_ISA (v4, v3, baseline) forces a low
 import _thread
 import os
 import threading
+from time import perf_counter
 
 import numpy as np
+
+from .pace import Pace
 
 cimport cython
 cimport numpy as cnp
@@ -338,8 +341,8 @@ cdef class Network:
         self.check(status)
         return result
 
-    def trainer(self, loss, optimizer, batch_size, seed, threads=1):
-        return Trainer(self, loss, optimizer, batch_size, seed, threads)
+    def trainer(self, loss, optimizer, batch_size, seed, threads=1, exactly=True):
+        return Trainer(self, loss, optimizer, batch_size, seed, threads, exactly)
 
 # --------------------------------------------------------------------------- trainer
 
@@ -422,10 +425,12 @@ cdef class Trainer:
     cdef Network network
     cdef _Pool pool
     cdef object seed, order
+    cdef object pace  # which number of threads is best; None: always `threads`
+    cdef int threads
     cdef int64_t depth, batch_size
     cdef bint takes_labels
 
-    def __cinit__(self, Network network, loss, optimizer, batch_size, seed, threads):
+    def __cinit__(self, Network network, loss, optimizer, batch_size, seed, threads, exactly):
         cdef const Instance *instance = network.instance
         cdef CNetwork *net = &network.net
         self.network, self.seed, self.batch_size = network, seed, batch_size
@@ -433,7 +438,8 @@ cdef class Trainer:
         self.plan.network = net
         self.plan.recipe = _recipe(loss, optimizer)
         self.takes_labels = loss.name in ("cross_entropy", "cross_entropy_of_probabilities")
-        self.plan.barrier.threads = threads
+        self.threads = threads
+        self.pace = None if exactly or threads == 1 else Pace(threads, batch_size)
         self.plan.poll = _poll
         if network.moment_count != optimizer.moments or (
             network.moments_of is not None and network.moments_of != optimizer.name
@@ -470,9 +476,10 @@ cdef class Trainer:
     cdef int lay_tiles(self) except -1:
         """Every tile of every layer; 4 x 4 neighbours together share panels in the cache."""
         cdef CNetwork *net = self.plan.network
+        cdef int64_t together = self.network.instance.blocks_together
         cdef int64_t l, i, o, i0, o0, rows, columns, count = 0
         for l in range(net.depth):
-            count += net.layers[l].in_blocks * net.layers[l].out_blocks
+            count += net.layers[l].in_blocks * (-(-net.layers[l].out_blocks // together))
         self.plan.tiles = <Tile *>_allocate(count * sizeof(Tile))
         self.plan.tile_norm = <double *>_allocate(count * sizeof(double))
         self.plan.tile_count = count
@@ -481,11 +488,12 @@ cdef class Trainer:
             rows, columns = net.layers[l].in_blocks, net.layers[l].out_blocks
             for o0 in range(0, columns, 4):
                 for i0 in range(0, rows, 4):
-                    for o in range(o0, min(o0 + 4, columns)):
+                    for o in range(o0, min(o0 + 4, columns), together):
                         for i in range(i0, min(i0 + 4, rows)):
                             self.plan.tiles[count].layer = <int32_t>l
                             self.plan.tiles[count].out_block = <int32_t>o
                             self.plan.tiles[count].in_block = <int32_t>i
+                            self.plan.tiles[count].blocks = <int32_t>min(together, columns - o)
                             count += 1
         return 0
 
@@ -496,7 +504,7 @@ cdef class Trainer:
             free(self.plan.space.activation[0])
         free(self.plan.space.activation)
         if self.plan.scratch != NULL:
-            for t in range(self.plan.barrier.threads):
+            for t in range(self.threads):
                 free(self.plan.scratch[t])
         free(self.plan.scratch)
         free(self.plan.space.rows)
@@ -548,7 +556,27 @@ cdef class Trainer:
         )
 
     cdef double run(self) except? -1.0:
-        """Run the job on all threads; an interrupt surfaces here."""
+        """Run the whole job on all threads."""
+        self.job.end = self.job.rows
+        self.run_part(self.threads)
+        return self.job.loss
+
+    cdef double run_at_its_pace(self) except? -1.0:
+        """Run the whole job in parts, on as many threads as prove to be best."""
+        cdef Job *job = &self.job
+        while job.end < job.rows:
+            threads, steps = self.pace.next_part()
+            job.begin = job.end
+            job.end = min(job.rows, job.begin + steps * job.batch)
+            start = perf_counter()
+            self.run_part(threads)
+            self.pace.observe(job.end - job.begin, perf_counter() - start)
+            if PyErr_CheckSignals():
+                _raise_pending()
+        return job.loss
+
+    cdef int run_part(self, int threads) except -1:
+        """Run rows begin <= r < end of the job; an interrupt surfaces here."""
         cdef int64_t rows = self.job.batch if self.job.batch < self.job.rows else self.job.rows
         if self.plan.gradient == NULL and (
             self.job.kind == GRADIENT
@@ -557,9 +585,10 @@ cdef class Trainer:
         ):
             self.plan.gradient = self.network.new_arena()
         self.plan.stop = 0
-        if self.plan.barrier.threads > 1:
+        self.plan.barrier.threads = threads
+        if threads > 1:
             if self.pool is None or self.pool.process != os.getpid():
-                self.pool = _Pool(self.plan.barrier.threads - 1)
+                self.pool = _Pool(self.threads - 1)
             with nogil:
                 self.pool.run(self.network.instance, &self.plan, &self.job)
         else:
@@ -567,7 +596,7 @@ cdef class Trainer:
                 self.network.instance.run(&self.plan, &self.job, 0)
         if self.plan.stop:
             _raise_pending()
-        return self.job.loss
+        return 0
 
     def epoch(self, X, target, weight, epoch, rates, shuffle):
         self.load_job(TRAIN, X, target, weight)
@@ -588,7 +617,7 @@ cdef class Trainer:
             with nogil:
                 shuffle_rows(order, rows, seed, key)
             self.job.order = order
-        return self.run()
+        return self.run() if self.pace is None else self.run_at_its_pace()
 
     def step(self, X, target, weight, double rate):
         cdef int typenum = self.network.typenum

@@ -25,7 +25,7 @@ cdef extern from "c/fastnn.h" nogil:
         int64_t step
 
     ctypedef struct Tile:
-        int32_t layer, out_block, in_block
+        int32_t layer, out_block, in_block, blocks
 
     ctypedef struct Barrier:
         int32_t threads
@@ -53,7 +53,7 @@ cdef extern from "c/fastnn.h" nogil:
         const void *weight
         const uint32_t *order
         const double *rates
-        int64_t rows, batch
+        int64_t rows, batch, begin, end
         uint64_t seed, epoch
         double loss
 
@@ -80,6 +80,7 @@ cdef extern from "c/fastnn.h" nogil:
         const char *const *activations
         const char *const *losses
         const char *const *optimizers
+        int blocks_together
         int64_t (*block_stride)(int64_t) noexcept nogil
         int64_t (*scratch_size)(const CNetwork *) noexcept nogil
         void (*run)(Plan *, Job *, int) noexcept nogil

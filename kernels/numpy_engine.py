@@ -232,7 +232,13 @@ class Network:
         return gradient
 
     def trainer(
-        self, loss: Any, optimizer: Any, batch_size: int, seed: int, threads: int = 1
+        self,
+        loss: Any,
+        optimizer: Any,
+        batch_size: int,
+        seed: int,
+        threads: int = 1,
+        exactly: bool = True,
     ) -> Trainer:
         """Compile a plan. Keeps the state if its moments match, else starts afresh."""
         return Trainer(self, loss, optimizer, batch_size, seed)

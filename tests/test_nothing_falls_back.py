@@ -8,6 +8,7 @@ dtype, would show in one of them.
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from collections.abc import Callable
@@ -59,11 +60,13 @@ def python_calls(function: Callable[..., Any], *arguments: Any) -> tuple[Any, li
         if event == "call":
             names.append(frame.f_code.co_name)
 
+    gc.disable()  # it has callbacks in Python, of other packages
     sys.setprofile(note)
     try:
         result = function(*arguments)
     finally:
         sys.setprofile(None)
+        gc.enable()
     return result, names
 
 

@@ -87,10 +87,10 @@ def test_quotas_of_both_kinds_of_cgroup(
 
 
 def test_a_short_step_stays_on_one_thread() -> None:
-    assert threads.choose(None, 9.9e6, "float32") == 1  # 99 µs at 100 GFLOP/s
-    assert threads.choose(None, 1.1e7, "float32") == 4
-    assert threads.choose(None, 4.9e6, "float64") == 1
-    assert threads.choose(None, 5.1e6, "float64") == 4
+    assert threads.choose(None, 2.4e6, "float32") == 1  # 24 µs at 100 GFLOP/s
+    assert threads.choose(None, 2.6e6, "float32") == 4
+    assert threads.choose(None, 1.2e6, "float64") == 1
+    assert threads.choose(None, 1.3e6, "float64") == 4
 
 
 @pytest.mark.parametrize("count", [1, 3, 64])

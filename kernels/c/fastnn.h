@@ -44,9 +44,10 @@ typedef struct {
     int64_t step; /* optimizer updates made so far */
 } Network;
 
-/* One 16 x 16 tile of a weight matrix: the unit of work of the gradient phase. */
+/* 16 x 16 numbers of a weight matrix, or two such side by side (`blocks` of outputs): the unit
+ * of work of the gradient phase. */
 typedef struct {
-    int32_t layer, out_block, in_block;
+    int32_t layer, out_block, in_block, blocks;
 } Tile;
 
 /* A barrier for n threads, see barrier.h. Bytes, not alignment, keep the counters on lines
@@ -88,8 +89,9 @@ typedef struct {
     const uint32_t *order; /* row of each position, or NULL for 0, 1, 2 ... */
     const double *rates;   /* one per step */
     int64_t rows, batch;
+    int64_t begin, end;   /* the part to run over now; begin is a multiple of batch */
     uint64_t seed, epoch; /* of the dropout masks */
-    double loss;          /* result */
+    double loss;          /* result, summed up over the parts */
 } Job;
 
 typedef struct Plan {
@@ -116,6 +118,7 @@ typedef struct {
     int itemsize;
     const char *const *activations, *const *losses, *const *optimizers; /* NULL-terminated */
 
+    int blocks_together; /* of outputs, in a tile */
     int64_t (*block_stride)(int64_t rows);
     int64_t (*scratch_size)(const Network *); /* elements */
 

@@ -49,8 +49,8 @@ static void transpose_layer(const Layer *layer, int32_t l, const T *parameters)
 {
     for (int32_t o = 0; o < layer->out_blocks; o++)
         for (int32_t i = 0; i < layer->in_blocks; i++) {
-            const Tile tile = {l, o, i};
-            transpose_weight(layer, &tile, parameters + tile_at(layer, &tile));
+            const Tile tile = {l, o, i, 1};
+            transpose_weight(layer, &tile, o, parameters + tile_at(layer, &tile, o));
         }
 }
 
@@ -86,6 +86,7 @@ OUTLINE int predict(const Network *network, const void *X, void *out, int64_t fi
     const int64_t tile = smaller(last - first, ROW_TILE);
     const int64_t stride = tile == 1 ? BLOCK : block_stride(tile);
     const int64_t size = widest(network) * stride;
+    const int apart = !network->layers[0].narrow && network->layers[0].out_blocks <= FEW_BLOCKS;
     T *buffer = 2 * size <= ON_STACK ? small : allocate(2 * size);
     if (!buffer)
         return -1;
@@ -101,11 +102,15 @@ OUTLINE int predict(const Network *network, const void *X, void *out, int64_t fi
             break;
         }
         T *x = buffer, *y = buffer + size;
-        for (int64_t r = 0; r < rows; r++)
+        const T *in_place[ROW_TILE + BLOCK];
+        for (int64_t r = 0; apart && r < (rows + BLOCK - 1) / BLOCK * BLOCK; r++)
+            in_place[r] = (const T *)X + (r0 + smaller(r, rows - 1)) * in;
+        for (int64_t r = 0; !apart && r < rows; r++)
             gather_row((const T *)X + (r0 + r) * in, in, x + r * BLOCK, stride);
         for (int64_t l = 0; l < depth; l++) {
             const Layer *layer = &network->layers[l];
-            forward_linear(layer, network->parameters, x, stride, NULL, y, stride, rows);
+            forward_linear(layer, network->parameters, x, stride,
+                           apart && l == 0 ? in_place : NULL, y, stride, rows);
             if (layer->activation == ACTIVATION_softmax)
                 softmax_rows(y, stride, layer->out, rows);
             else if (layer->activation != ACTIVATION_identity)
@@ -180,9 +185,8 @@ OUTLINE int input_gradient(const Network *network, const void *X, const int64_t 
                                            height * BLOCK);
                     }
                 const T *panels = transposed_weight(layer, network->parameters);
-                for (int64_t block = 0; block < layer->in_blocks; block++)
-                    multiply_panel(delta, stride, panels + block * layer->out * BLOCK, layer->out,
-                                   zeros, next + block * stride, height);
+                multiply_blocks(delta, stride, NULL, panels, layer->out, zeros, 0, next, stride,
+                                height, layer->in_blocks);
                 T *swap = delta;
                 delta = next;
                 next = swap;

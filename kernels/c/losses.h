@@ -46,7 +46,7 @@ INLINE V l_binary_cross_entropy(V z, V t, T parameter, V *derivative)
 {
     (void)parameter;
     const V e = exp_negative(-absolute(z));
-    *derivative = choose(z < ZERO, e, ONE) / (e + (T)1) - t;
+    *derivative = divide(choose(z < ZERO, e, ONE), e + (T)1) - t;
     return at_least(z, 0) - z * t + log1p_unit(e);
 }
 

@@ -25,6 +25,34 @@ static const T NORMAL_TAIL[] = PASTE(NORMAL_TAIL_, BITS);
 #define SMALLEST_NORMAL 2.2250738585072014e-308
 #endif
 
+/* A division of 16 floats takes some 16 cycles, a square root as many, an estimate of 14 bits
+ * with its refinement by multiplications a third of that.
+ *
+ *   divide(a, b)        a / b for normal b whose inverse is normal; rounded as a division but
+ *                       in rare cases, since the last step adds the remainder
+ *   inverse_root(v, e)  1 / (sqrt(v) + e) for v >= 0, to 3 ulp */
+#if LEVEL == 4 && BITS == 32
+INLINE V divide(V a, V b)
+{
+    const V estimate = _mm512_rcp14_ps(b);
+    const V inverse = estimate * (1 - b * estimate) + estimate;
+    const V quotient = a * inverse;
+    return (a - quotient * b) * inverse + quotient;
+}
+
+INLINE V inverse_root(V v, T epsilon)
+{
+    const V estimate = _mm512_rsqrt14_ps(at_least(v, SMALLEST_NORMAL));
+    const V near = v * estimate, half = estimate * (T)0.5;
+    const V sum = (near * ((T)0.5 - near * half) + near) + epsilon;
+    const V inverse = _mm512_rcp14_ps(sum);
+    return choose(v == splat((T)INFINITY), splat(0), inverse * (1 - sum * inverse) + inverse);
+}
+#else
+INLINE V divide(V a, V b) { return a / b; }
+INLINE V inverse_root(V v, T epsilon) { return 1 / (square_root(v) + epsilon); }
+#endif
+
 #define POLYNOMIAL(x, c) horner(x, c, sizeof(c) / sizeof(T))
 
 INLINE V horner(V x, const T *c, const int terms)
@@ -68,7 +96,9 @@ INLINE V exp_negative(V x)
     VI n;
     const V p = reduced_expm1(at_least(x, EXP_LOWEST), splat(0), &n);
     const V scale = power_of_two(n);
-    return keep(~(x < splat(EXP_LOWEST)), scale * p + scale);
+    /* unless it is fused, scale * p may be subnormal and lost */
+    const V y = LEVEL >= 3 ? scale * p + scale : (p + (T)1) * scale;
+    return keep(~(x < splat(EXP_LOWEST)), y);
 }
 
 /* for |x| <= 80 */
@@ -90,7 +120,7 @@ INLINE V vlog(V x)
     const VI origin = (VI)splat((T)0.70710678118654752);
     const VI n = ((VI)x - origin) >> EXPONENT_BITS;
     const V m = (V)((VI)x - (n << EXPONENT_BITS));
-    const V s = (m - (T)1) / (m + (T)1);
+    const V s = divide(m - (T)1, m + (T)1);
     const V k = __builtin_convertvector(n, V);
     const V odd = 2 * s, rest = s * s;
     /* log m = 2s p(s^2); its first term is added last but one, the big one last */
@@ -102,7 +132,7 @@ INLINE V vlog(V x)
 /* log(1 + u) for 0 <= u <= 1 */
 INLINE V log1p_unit(V u)
 {
-    const V s = u / (u + (T)2);
+    const V s = divide(u, u + (T)2);
     return 2 * s * POLYNOMIAL(s * s, LOG1P);
 }
 
@@ -110,14 +140,14 @@ INLINE V vtanh(V x)
 {
     const T saturated = BITS == 32 ? (T)9.5 : (T)20;
     const V e = expm1_within(2 * at_most(at_least(x, -saturated), saturated));
-    return e / (e + 2);
+    return divide(e, e + (T)2);
 }
 
 INLINE V vsigmoid(V x)
 {
     /* e^-|x| never overflows; the quotient is 1/(1+e) or e/(1+e) */
     const V e = exp_negative(-absolute(x));
-    return choose(x < splat(0), e, splat(1)) / (e + (T)1);
+    return divide(choose(x < splat(0), e, splat(1)), e + (T)1);
 }
 
 /* The normal distribution: with t = |x|, e = exp(-t^2 / 2) and v = t / (t + pole),
@@ -131,6 +161,6 @@ INLINE V normal_tail(V x, V *e, V *v)
     const V t = at_most(absolute(x), end);
     const V high = (V)((VI)t & ~((((VI){0} + 1) << (EXPONENT_BITS + 2) / 2) - 1));
     *e = exp_sum(high * high * (T)-0.5, (high - t) * (high + t) * (T)0.5);
-    *v = t / (t + pole);
+    *v = divide(t, t + pole);
     return POLYNOMIAL(*v * (1 + shift) - shift, NORMAL_TAIL);
 }

@@ -32,13 +32,13 @@ INLINE V o_rmsprop(V w, V g, V *m0, V *m1, const Scalars *s)
 {
     (void)m1;
     *m0 = *m0 * s->beta_2 + g * g * s->rest_2;
-    return w - g * s->rate / (square_root(*m0) + s->epsilon);
+    return w - g * s->rate * inverse_root(*m0, s->epsilon);
 }
 
 INLINE V o_rmsprop_momentum(V w, V g, V *m0, V *m1, const Scalars *s)
 {
     *m0 = *m0 * s->beta_2 + g * g * s->rest_2;
-    *m1 = *m1 * s->momentum + g / (square_root(*m0) + s->epsilon);
+    *m1 = *m1 * s->momentum + g * inverse_root(*m0, s->epsilon);
     return w - *m1 * s->rate;
 }
 
@@ -46,14 +46,14 @@ INLINE V o_adagrad(V w, V g, V *m0, V *m1, const Scalars *s)
 {
     (void)m1;
     *m0 = *m0 + g * g;
-    return w - g * s->rate / (square_root(*m0) + s->epsilon);
+    return w - g * s->rate * inverse_root(*m0, s->epsilon);
 }
 
 INLINE V o_adam(V w, V g, V *m0, V *m1, const Scalars *s)
 {
     *m0 = *m0 * s->beta_1 + g * s->rest_1;
     *m1 = *m1 * s->beta_2 + g * g * s->rest_2;
-    return w * s->shrink - *m0 * s->rate / (square_root(*m1) + s->epsilon);
+    return w * s->shrink - *m0 * s->rate * inverse_root(*m1, s->epsilon);
 }
 
 /* name in the contract, function, number of moments */

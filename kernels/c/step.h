@@ -196,13 +196,16 @@ OUTLINE void backward_pass(const Network *network, const Workspace *space, int t
         const T *transposed = transposed_weight(layer, network->parameters);
         const T *y = rows_of(space->activation, l, first);
         T *delta = rows_of(space->delta, l, first);
-        for (int64_t block = 0; block < layer->in_blocks; block++) {
-            const int64_t at = block * space->stride;
-            multiply_panel(rows_of(space->delta, l + 1, first), space->stride,
-                           transposed + block * layer->out * BLOCK, layer->out, zeros, scratch,
-                           rows);
-            through_activation(activation, slope_kept, scratch, y + at, delta + at, delta + at,
-                               rows * BLOCK);
+        for (int64_t block = 0, blocks; block < layer->in_blocks; block += blocks) {
+            blocks = blocks_together(layer->in_blocks - block);
+            multiply_panels(rows_of(space->delta, l + 1, first), space->stride, NULL,
+                            transposed + block * layer->out * BLOCK, layer->out, zeros, 0,
+                            scratch, ROW_TILE * BLOCK, rows, blocks);
+            for (int64_t i = 0; i < blocks; i++) {
+                const int64_t at = (block + i) * space->stride;
+                through_activation(activation, slope_kept, scratch + i * ROW_TILE * BLOCK, y + at,
+                                   delta + at, delta + at, rows * BLOCK);
+            }
         }
     }
 }
@@ -386,6 +389,12 @@ INLINE void space_gradient(const Workspace *space, const Layer *layer, const Til
                   space->delta[tile->layer + 1], space->stride, rows, init, init_row, c);
 }
 
+/* The blocks of outputs of a tile, and their gradients where gradient_tile() left them. */
+#define EACH_BLOCK(tile, first) \
+    for (int64_t block = (tile)->out_block, beyond = block + (tile)->blocks; block < beyond; \
+         block = beyond) \
+        for (T *gradient = (first); block < beyond; block++, gradient += BLOCK * BLOCK)
+
 /* Gradient of the tile's weights, and of the bias if it is the first of its block column:
  * straight into the update. */
 INLINE void fused_tile(const Plan *plan, const Workspace *space, const Tile *tile, int64_t rows,
@@ -394,13 +403,16 @@ INLINE void fused_tile(const Plan *plan, const Workspace *space, const Tile *til
     const Network *network = plan->network;
     const Layer *layer = &network->layers[tile->layer];
     const T *dy = space->delta[tile->layer + 1];
-    const int64_t at = tile_at(layer, tile), stride = space->stride;
     space_gradient(space, layer, tile, rows, zeros, 0, scratch);
-    update_at(plan, at, scratch, tile_height(layer, tile) * BLOCK, weight);
-    transpose_weight(layer, tile, (T *)network->parameters + at);
-    if (tile->in_block == 0 && layer->uses_bias) {
-        bias_gradient(dy + tile->out_block * stride, rows, zeros, scratch);
-        update_at(plan, layer->bias_at + tile->out_block * BLOCK, scratch, BLOCK, bias);
+    EACH_BLOCK(tile, scratch)
+    {
+        const int64_t at = tile_at(layer, tile, block);
+        update_at(plan, at, gradient, tile_height(layer, tile) * BLOCK, weight);
+        transpose_weight(layer, tile, block, (T *)network->parameters + at);
+        if (tile->in_block == 0 && layer->uses_bias) {
+            bias_gradient(dy + block * space->stride, rows, zeros, gradient);
+            update_at(plan, layer->bias_at + block * BLOCK, gradient, BLOCK, bias);
+        }
     }
 }
 
@@ -421,26 +433,30 @@ INLINE void accumulate_tile(Plan *plan, const Workspace *space, int64_t index, i
     const Network *network = plan->network;
     const Tile *tile = &plan->tiles[index];
     const Layer *layer = &network->layers[tile->layer];
-    const T *dy = space->delta[tile->layer + 1];
-    const int64_t at = tile_at(layer, tile), stride = space->stride;
-    const int64_t n = tile_height(layer, tile) * BLOCK;
-    T *gradient = (T *)plan->gradient + at;
-    const T *weight = (const T *)network->parameters + at;
-    /* a low tile reads its start as if it were higher: never in another thread's gradient */
-    T *start = scratch + BLOCK * BLOCK;
-    if (!first_slab)
-        memcpy(start, gradient, (size_t)n * sizeof(T));
-    space_gradient(space, layer, tile, rows, first_slab ? zeros : start, first_slab ? 0 : BLOCK,
-                   scratch);
+    const T *dy = space->delta[tile->layer + 1], *weights = network->parameters;
+    const size_t n = (size_t)(tile_height(layer, tile) * BLOCK);
     const T factor = last_slab ? (T)l2 : 0;
-    for (int64_t i = 0; i < n; i += LANES)
-        store(gradient + i, load(scratch + i) + load(weight + i) * factor);
-    plan->tile_norm[index] = squared_norm(gradient, n);
-    if (tile->in_block == 0 && layer->uses_bias) {
-        T *bias = (T *)plan->gradient + layer->bias_at + tile->out_block * BLOCK;
-        bias_gradient(dy + tile->out_block * stride, rows, first_slab ? zeros : bias, bias);
-        plan->tile_norm[index] += squared_norm(bias, BLOCK);
+    T *sums = plan->gradient;
+    double norm = 0;
+    /* a low tile reads its start as if it were higher: never in another thread's gradient */
+    if (!first_slab)
+        EACH_BLOCK(tile, scratch)
+            memcpy(gradient, sums + tile_at(layer, tile, block), n * sizeof(T));
+    space_gradient(space, layer, tile, rows, first_slab ? zeros : scratch, first_slab ? 0 : BLOCK,
+                   scratch);
+    EACH_BLOCK(tile, scratch)
+    {
+        const int64_t at = tile_at(layer, tile, block);
+        for (size_t i = 0; i < n; i += LANES)
+            store(sums + at + i, load(gradient + i) + load(weights + at + i) * factor);
+        norm += squared_norm(sums + at, (int64_t)n);
+        if (tile->in_block == 0 && layer->uses_bias) {
+            T *bias = sums + layer->bias_at + block * BLOCK;
+            bias_gradient(dy + block * space->stride, rows, first_slab ? zeros : bias, bias);
+            norm += squared_norm(bias, BLOCK);
+        }
     }
+    plan->tile_norm[index] = norm;
 }
 
 /* ---- phase 3 ---- */
@@ -449,13 +465,15 @@ INLINE void apply_tile(const Plan *plan, const Tile *tile, const Scalars *s)
 {
     const Network *network = plan->network;
     const Layer *layer = &network->layers[tile->layer];
-    const int64_t at = tile_at(layer, tile);
-    const T *gradient = plan->gradient;
-    update_at(plan, at, gradient + at, tile_height(layer, tile) * BLOCK, s);
-    transpose_weight(layer, tile, (T *)network->parameters + at);
-    if (tile->in_block == 0 && layer->uses_bias) {
-        const int64_t bias = layer->bias_at + tile->out_block * BLOCK;
-        update_at(plan, bias, gradient + bias, BLOCK, s);
+    for (int64_t i = 0; i < tile->blocks; i++) {
+        const int64_t block = tile->out_block + i, at = tile_at(layer, tile, block);
+        const T *gradient = plan->gradient;
+        update_at(plan, at, gradient + at, tile_height(layer, tile) * BLOCK, s);
+        transpose_weight(layer, tile, block, (T *)network->parameters + at);
+        if (tile->in_block == 0 && layer->uses_bias) {
+            const int64_t bias = layer->bias_at + block * BLOCK;
+            update_at(plan, bias, gradient + bias, BLOCK, s);
+        }
     }
 }
 
@@ -480,7 +498,8 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
     Network *network = plan->network;
     const Recipe *recipe = &plan->recipe;
     T *scratch = plan->scratch[thread];
-    const int64_t threads = plan->barrier.threads, start_step = network->step;
+    const int64_t threads = plan->barrier.threads, first_step = job->begin / job->batch;
+    const int64_t updates = network->step - first_step; /* made before this epoch */
     const int64_t tile_begin = plan->tile_count * thread / threads;
     const int64_t tile_end = plan->tile_count * (thread + 1) / threads;
     const int summed = losses[recipe->loss].normaliser == NOTHING;
@@ -491,13 +510,14 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
     if (thread == 0)
         plan->next_poll = clock_now() + POLL_INTERVAL;
 
-    for (int64_t position = 0, step = 0; position < job->rows; position += job->batch, step++) {
+    for (int64_t position = job->begin, step = first_step; position < job->end;
+         position += job->batch, step++) {
         const int64_t batch = smaller(job->batch, job->rows - position);
         const double inverse = inverse_normaliser(plan, job, position, batch);
         const int fused = job->kind == TRAIN && batch <= plan->slab && recipe->clip_norm == 0;
         Scalars bias = {0}, weight = {0};
         if (job->kind == TRAIN) {
-            bias = step_scalars(recipe, job->rates[step], start_step + step + 1);
+            bias = step_scalars(recipe, job->rates[step], updates + step + 1);
             weight = bias;
             if (fused)
                 weight.decay += (T)recipe->l2;
@@ -543,13 +563,13 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
             const double share = (double)batch / (double)job->rows;
             epoch_loss += sum * inverse * (summed ? 1 : share);
             if (job->kind == TRAIN) {
-                network->step = start_step + step + 1;
+                network->step = updates + step + 1;
                 plan->steps++;
             }
         }
     }
     if (thread == 0)
-        job->loss = epoch_loss;
+        job->loss += epoch_loss;
 stopped:
     restore_subnormals(environment);
 }

@@ -76,6 +76,7 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
     plan->recipe.clip_norm = c->clip_norm;
     plan->slab = c->slab;
     plan->barrier.threads = threads;
+    const int64_t together = engine->blocks_together;
     plan->space.stride = engine->block_stride(c->slab);
     plan->space.activation = zeroed((c->depth + 1) * (int64_t)sizeof(void *));
     plan->space.delta = zeroed((c->depth + 1) * (int64_t)sizeof(void *));
@@ -84,7 +85,9 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
         const int64_t bytes = blocks_of(c, l) * plan->space.stride * engine->itemsize;
         plan->space.activation[l] = zeroed(bytes);
         plan->space.delta[l] = l ? zeroed(bytes) : NULL;
-        plan->tile_count += l ? blocks_of(c, l - 1) * blocks_of(c, l) : 0;
+        if (l)
+            plan->tile_count +=
+                blocks_of(c, l - 1) * ((blocks_of(c, l) + together - 1) / together);
     }
     plan->space.rows = zeroed((c->slab + BLOCK) * (int64_t)sizeof(void *));
     plan->scratch = zeroed(threads * (int64_t)sizeof(void *));
@@ -92,8 +95,11 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
     plan->row_loss = zeroed(c->slab / BLOCK * (int64_t)sizeof(double));
     plan->tile_norm = zeroed(plan->tile_count * (int64_t)sizeof(double));
     Tile *tile = plan->tiles = zeroed(plan->tile_count * (int64_t)sizeof(Tile));
-    EACH(l, c->depth) EACH(o, blocks_of(c, l + 1)) EACH(i, blocks_of(c, l))
-        *tile++ = (Tile){(int32_t)l, (int32_t)o, (int32_t)i};
+    EACH(l, c->depth)
+        for (int64_t o = 0, blocks = blocks_of(c, l + 1); o < blocks; o += together)
+            EACH(i, blocks_of(c, l))
+                *tile++ = (Tile){(int32_t)l, (int32_t)o, (int32_t)i,
+                                 (int32_t)(blocks - o < together ? blocks - o : together)};
     if (c->clip_norm > 0 || c->batch > c->slab)
         plan->gradient = zeroed(network->arena_size * engine->itemsize);
     return plan;
@@ -185,7 +191,8 @@ static Job job_of(const Set *s, JobKind kind, int64_t epoch)
     return (Job){.kind = kind, .X = s->X, .target = c->labelled ? NULL : s->target,
                  .labels = s->labels, .weight = c->weighted ? s->weight : NULL,
                  .order = kind == TRAIN ? s->order[epoch] : NULL, .rates = s->rates,
-                 .rows = c->rows, .batch = kind == TRAIN ? c->batch : c->rows, .seed = SEED,
+                 .rows = c->rows, .end = c->rows, .batch = kind == TRAIN ? c->batch : c->rows,
+                 .seed = SEED,
                  .epoch = (uint64_t)epoch};
 }
 
@@ -333,7 +340,7 @@ static void check_stop(const Case *c, int threads)
     Job job = job_of(&s, TRAIN, 0);
     job.order = order;
     job.rates = rates;
-    job.rows = rows;
+    job.rows = job.end = rows;
     EACH(i, rows) order[i] = (uint32_t)(i % c->rows);
     EACH(i, steps) rates[i] = 1e-4;
     EACH(again, 2)
@@ -346,7 +353,7 @@ static void check_stop(const Case *c, int threads)
         expect(plan->steps < steps, "%s ended before it could be stopped", c->name);
         expect(network->step == plan->steps, "steps after a stop");
         engine->unpack(network, network->parameters, flat[again]);
-        job.rows = plan->steps * c->batch;
+        job.rows = job.end = plan->steps * c->batch;
     }
     expect(same(flat[0], flat[1], s.size), "%s not after a whole step", c->name);
     release();

@@ -1,0 +1,90 @@
+"""The choice between one thread and all, on machines whose speed is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from fastnn.kernels.pace import LONGEST, Pace
+from networks import OPTIMIZERS
+
+from fastnn.engines import LayerSpec, LossSpec, load
+
+BATCH = 10
+
+
+def run(
+    pace: Pace, seconds_of_step: Callable[[int, float], float], until: float
+) -> dict[int, float]:
+    """Train for so many seconds; the share of it that each number of threads had."""
+    now, share = 0.0, {1: 0.0, 2: 0.0}
+    while now < until:
+        threads, steps = pace.next_part()
+        assert steps >= 1
+        seconds = steps * seconds_of_step(threads, now)
+        pace.observe(steps * BATCH, seconds)
+        share[threads] += seconds
+        now += seconds
+    return {threads: seconds / now for threads, seconds in share.items()}
+
+
+def test_free_processors() -> None:
+    pace = Pace(2, BATCH)
+    assert run(pace, lambda threads, now: 1e-3 / threads, 10.0)[1] < 0.02
+    assert pace.best == 2
+
+
+def test_a_busy_processor() -> None:
+    pace = Pace(2, BATCH)
+    assert run(pace, lambda threads, now: 1e-3 if threads == 1 else 4e-3, 10.0)[2] < 0.08
+    assert pace.best == 1
+
+
+def test_a_processor_that_becomes_busy_and_free_again() -> None:
+    pace = Pace(2, BATCH)
+
+    def step(threads: int, now: float) -> float:
+        return 1e-3 if threads == 1 else 5e-3 if 3 < now else 0.6e-3
+
+    run(pace, step, 2.5)
+    assert pace.best == 2
+    run(pace, lambda threads, now: step(threads, 2.5 + now), 3.0)
+    assert pace.best == 1
+    run(pace, lambda threads, now: step(threads, 0.0), 3 * LONGEST)
+    assert pace.best == 2
+
+
+def test_long_steps_are_never_tried_on_one_thread() -> None:
+    pace = Pace(2, BATCH)
+    assert run(pace, lambda threads, now: 0.1 / threads, 5.0) == {1: 0.0, 2: 1.0}
+
+
+def test_a_clock_that_stands_still() -> None:
+    pace = Pace(2, BATCH)
+    for _ in range(100):
+        pace.next_part()
+        pace.observe(BATCH, 0.0)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_the_result_does_not_depend_on_it(dtype: np.dtype, shuffle: bool) -> None:
+    """A network whose epochs are cut into parts ends where one in a piece ends."""
+    cython = load("cython")
+    layers = (LayerSpec(7, 33, "tanh", True), LayerSpec(33, 3, "softmax", True, dropout=0.2))
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(5003, 7)).astype(dtype), rng.integers(3, size=5003)
+    rates = np.linspace(1e-2, 1e-3, -(-len(X) // 16))
+    found = []
+    for threads, exactly in ((1, True), (2, True), (2, False)):
+        network = cython.Network(layers, dtype)
+        network.set_parameters(np.random.default_rng(1).normal(size=network.size).astype(dtype))
+        loss = LossSpec("cross_entropy", fused=True)
+        with network.trainer(loss, OPTIMIZERS["adam"], 16, 3, threads, exactly) as trainer:
+            losses = [trainer.epoch(X, y, None, epoch, rates, shuffle) for epoch in range(3)]
+        assert trainer.steps == network.get_state()[0] == 3 * len(rates)
+        found.append((losses, network.get_parameters()))
+    (_, one), (_, two), (_, parts) = found
+    assert (one == two).all()
+    assert (one == parts).all()
+    np.testing.assert_allclose(found[2][0], found[0][0], rtol=1e-12)
