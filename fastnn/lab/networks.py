@@ -47,7 +47,7 @@ def fit_all(models: Sequence[Sequential], X: Array, y: Array, **recipe: Any) -> 
 
 
 class Course(Callback):
-    """Keeps the parameters at the start and after each epoch (or every so many).
+    """Keeps the parameters at the start and after each epoch, or after every so many.
 
     Attributes
     ----------
@@ -70,3 +70,14 @@ class Course(Callback):
     def path(self) -> Array:
         """All of them, (points, size)."""
         return np.array(self.parameters)
+
+
+class EachUpdate(Course):
+    """Keeps the parameters after each update, for which the fit goes step by step."""
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Its last update has been kept already."""
+
+    def on_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        """Where it has come to."""
+        self.parameters.append(self.model.parameters)

@@ -54,7 +54,7 @@ _RC = {
     "image.cmap": GROWING,
 }
 
-_COLOURS = 128  # of a PNG file; more cannot be told apart in these pictures
+_COLOURS = 256  # of a PNG file
 _GIF_COLOURS = 32
 _GIF_DPI = 70
 
@@ -97,7 +97,7 @@ def save(figure: Any, path: str | Path) -> None:
     figure.savefig(buffer, format="png")
     image = import_extra("PIL.Image", "lab", "a picture")
     with image.open(buffer) as full:
-        small = full.convert("RGB").quantize(_COLOURS, method=image.Quantize.MEDIANCUT)
+        small = full.convert("RGB").quantize(_COLOURS, kmeans=1)
         small.save(path, optimize=True)
 
 
