@@ -61,7 +61,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the options that stand beside them in the same piece of code."""
     text = page.read_text(encoding="utf-8")
-    for command, rest in re.findall(r"\bfastnn (train|predict|bench|info)\b([^`\n]*)", text):
+    for command, rest in re.findall(r"\bfastnn (train|predict|bench|lab|info)\b([^`\n]*)", text):
         with pytest.raises(SystemExit, match="0"):
             cli.main([command, "--help"])
         known = capsys.readouterr().out

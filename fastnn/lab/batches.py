@@ -70,12 +70,13 @@ class Batches:
             for size, error in zip(self.sizes[:-1], self.gradient_errors, strict=False)
         )
         full, small = self.sizes[-1], self.sizes[0]
-        wanted = float(self.losses[full].min())
-        when = float(self.seconds[small][np.argmax(self.losses[small] <= wanted)])
+        wanted = float(self.losses[full][-1])
+        reached = np.flatnonzero(self.losses[small] <= wanted)
+        when = f"in {self.seconds[small][reached[0]]:.3f} s" if len(reached) else "not at all"
         return (
             f"error of one batch's gradient: {errors}; the loss of {wanted:.3f} that all "
             f"{full} rows at once reach in {self.seconds[full][-1]:.2f} s, batches of {small} "
-            f"reach in {when:.3f} s"
+            f"reach {when}"
         )
 
     @style.styled
@@ -191,9 +192,7 @@ def batches(
     """
     X, y = load_digits()
     full = len(X)
-    model = network(
-        64, 16, 16, 10, activation="sigmoid", last="softmax", seed=seed, engine=engine
-    )
+    model = network(64, 16, 16, 10, activation="sigmoid", last="softmax", seed=seed, engine=engine)
     start = model.parameters
     errors = _gradient_errors(model, X, y, sizes, seed)
     losses, steps, seconds = {}, {}, {}
@@ -242,9 +241,7 @@ def _gradient_errors(
     return errors
 
 
-def _neuron_paths(
-    seed: int, engine: str
-) -> tuple[dict[int, Array], tuple[Array, Array], Array]:
+def _neuron_paths(seed: int, engine: str) -> tuple[dict[int, Array], tuple[Array, Array], Array]:
     """The paths of one neuron over its weight and bias, and the loss that they lie on."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-2, 2, (512, 1))
@@ -254,8 +251,8 @@ def _neuron_paths(
     for size in (2, 32, len(x)):
         model.parameters = [-0.8, -1.2]
         course = EachUpdate()
-        recipe = {"epochs": updates * size // len(x) or 1, "batch_size": size}
-        model.fit(x, y, "mse", SGD(0.15), callbacks=[course], **recipe)
+        epochs = updates * size // len(x) or 1
+        model.fit(x, y, "mse", SGD(0.15), epochs=epochs, batch_size=size, callbacks=[course])
         paths[size] = course.path()[: updates + 1]
     axes = (np.linspace(-1.3, 2.6, 61), np.linspace(-1.6, 1.6, 61))
     return paths, axes, loss_surface(model, x, y, "mse", (0, 1), axes)

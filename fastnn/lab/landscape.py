@@ -374,7 +374,10 @@ def two_weights(
     axes = (np.linspace(-2, 7, points), np.linspace(-2, 8, points))
     surface = loss_surface(model, X, y, "mse", (0, 1), axes)
     first = np.random.default_rng(seed).uniform([-1.8, -1.8], [5, 5], (starts, 2))
-    lakes = [_descent(model, X, y, point, Adam(CosineDecay(0.02)), 1500) for point in _valleys(axes, surface)]
+    lakes = [
+        _descent(model, X, y, point, Adam(CosineDecay(0.02)), 1500)
+        for point in _valleys(axes, surface)
+    ]
     minima = np.array([path[-1] for path in lakes])
     depths = []
     for point in minima:

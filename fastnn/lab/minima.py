@@ -80,7 +80,11 @@ class Stuck:
         right.bar(places, 100 * self.shares, color=style.ORANGE, width=0.65)
         for place, share in zip(places, self.shares, strict=True):
             right.annotate(
-                f"{share:.0%}", (place, 100 * share), (0, 3), textcoords="offset points", ha="center"
+                f"{share:.0%}",
+                (place, 100 * share),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
             )
         right.set_xticks(places, [str(width) for width in self.widths])
         right.set_xlabel("hidden neurons of the student")

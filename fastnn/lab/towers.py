@@ -246,8 +246,8 @@ class Approximation:
     def summary(self) -> str:
         """The figures in a sentence."""
         return (
-            f"RMS error {self.errors[0]:.3f} with {self.sides[0] ** 2} towers, "
-            f"{self.errors[-1]:.4f} with {self.sides[-1] ** 2} ({self.sizes[-1]:,} parameters); "
+            f"towers: {self.sides[0] ** 2} leave an RMS error of {self.errors[0]:.3f}, "
+            f"{self.sides[-1] ** 2} of {self.errors[-1]:.4f} ({self.sizes[-1]:,} parameters); "
             f"learned: {self.learned_error:.4f} with {self.learned_size:,} parameters"
         )
 
