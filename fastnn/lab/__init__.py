@@ -12,7 +12,7 @@ docs/gallery.md shows them all.
 """
 
 from .backprop import average_gradient, backprop_trace, chain, nudges
-from .batches import batches
+from .batches import mini_batches
 from .digits import read_digits
 from .functions import architectures, more_examples, random_networks
 from .gallery import EXPERIMENTS, run
@@ -20,7 +20,7 @@ from .landscape import descend, learning_rates, loss_surface, real_network, two_
 from .minima import stuck_starts
 from .outputs import diabetes, softmax_cross_entropy
 from .solutions import equivalent_solutions
-from .towers import approximation, tiling, towers, towers_by_hand
+from .universal import approximation, tiling, towers, towers_by_hand
 
 __all__ = [
     "EXPERIMENTS",
@@ -28,13 +28,13 @@ __all__ = [
     "architectures",
     "average_gradient",
     "backprop_trace",
-    "batches",
     "chain",
     "descend",
     "diabetes",
     "equivalent_solutions",
     "learning_rates",
     "loss_surface",
+    "mini_batches",
     "more_examples",
     "nudges",
     "random_networks",

@@ -161,11 +161,12 @@ class _Stopwatch(Callback):
             self._look(epoch + 1)
 
 
-def batches(
+def mini_batches(
     sizes: Sequence[int] = (8, 32, 128),
     updates: int = 6000,
     full_updates: int = 1500,
     rate: float = 0.5,
+    points: int = 61,
     seed: int = 0,
     engine: str = "auto",
 ) -> Batches:
@@ -183,6 +184,8 @@ def batches(
         With mini-batches, rounded to whole epochs, and with the whole data set at once.
     rate : float
         The learning rate.
+    points : int
+        Of the loss's landscape, along each of two weights.
     seed : int
     engine : str
 
@@ -218,7 +221,7 @@ def batches(
             model.parameters = parameters
             values.append(model.evaluate(X, y, "cross_entropy"))
         losses[size] = np.array(values)
-    paths, axes, surface = _neuron_paths(seed, engine)
+    paths, axes, surface = _neuron_paths(points, seed, engine)
     return Batches(
         paths, axes, surface, (*sizes, full), np.array([*errors, 0.0]), losses, steps, seconds
     )
@@ -241,7 +244,9 @@ def _gradient_errors(
     return errors
 
 
-def _neuron_paths(seed: int, engine: str) -> tuple[dict[int, Array], tuple[Array, Array], Array]:
+def _neuron_paths(
+    points: int, seed: int, engine: str
+) -> tuple[dict[int, Array], tuple[Array, Array], Array]:
     """The paths of one neuron over its weight and bias, and the loss that they lie on."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-2, 2, (512, 1))
@@ -254,5 +259,5 @@ def _neuron_paths(seed: int, engine: str) -> tuple[dict[int, Array], tuple[Array
         epochs = updates * size // len(x) or 1
         model.fit(x, y, "mse", SGD(0.15), epochs=epochs, batch_size=size, callbacks=[course])
         paths[size] = course.path()[: updates + 1]
-    axes = (np.linspace(-1.3, 2.6, 61), np.linspace(-1.6, 1.6, 61))
+    axes = (np.linspace(-1.3, 2.6, points), np.linspace(-1.6, 1.6, points))
     return paths, axes, loss_surface(model, x, y, "mse", (0, 1), axes)

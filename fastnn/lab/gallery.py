@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..engines import load as load_engine
 from ..errors import import_extra, unknown_name
 from . import style
 from .backprop import chain, nudges
-from .batches import batches
+from .batches import mini_batches
 from .digits import read_digits
 from .functions import architectures, more_examples, random_networks
 from .landscape import learning_rates, real_network, two_weights
 from .minima import stuck_starts
 from .outputs import diabetes, softmax_cross_entropy
 from .solutions import equivalent_solutions
-from .towers import approximation, towers_by_hand
+from .universal import approximation, towers_by_hand
 
 #: How long a frame of an animation stays, and the last one, in milliseconds.
 _FRAME = (120, 2500)
@@ -108,7 +109,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             ),
             Picture(
                 "batches.png",
-                batches,
+                mini_batches,
                 "A mini-batch's gradient is wrong by 1/√rows, its steps are a little worse and "
                 "cost so much less that the loss falls far sooner.",
             ),
@@ -252,12 +253,14 @@ def run(
     Raises
     ------
     ValueError, ImportError, OSError
-        The first two before anything runs: an unknown name, or matplotlib is missing.
+        The first two before anything runs: an unknown name, or matplotlib or the engine is
+        missing.
     """
     chosen = list(dict.fromkeys(names))
     for name in chosen:
         if name not in EXPERIMENTS:
             raise unknown_name("experiment", name, EXPERIMENTS)
+    load_engine(engine)
     import_extra("matplotlib.figure", "lab", "a picture")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
