@@ -454,7 +454,7 @@ class Nudges:
         return figure
 
 
-def nudges(examples: int = 200, epochs: int = 1, seed: int = 0, engine: str = "auto") -> Nudges:
+def nudges(examples: int = 200, epochs: int = 12, seed: int = 0, engine: str = "auto") -> Nudges:
     """What examples ask of a digit network that has learned only a little.
 
     64-16-16-10 sigmoid neurons with the squared cost, on the shipped digits.

@@ -283,7 +283,6 @@ class Digits:
         panels[0].set_ylabel("share, %")
         return figure
 
-    @style.styled
     def frames(self) -> Iterator[Any]:
         """The first layer of the article's network as it learns."""
         figure = style.new_figure(4.6, 5)

@@ -182,7 +182,6 @@ class LearningCourse:
         axes.set_ylabel("L2 loss")
         return figure
 
-    @style.styled
     def frames(self) -> Iterator[Any]:
         """The fit, and the learning curve beside it, state by state."""
         figure = style.new_figure(8, 3.6)

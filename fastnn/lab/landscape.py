@@ -311,7 +311,6 @@ class Lakes:
         )
         return figure
 
-    @style.styled
     def frames(self) -> Iterator[Any]:
         """The drops on their way, without and with momentum."""
         figure = style.new_figure(7.5, 3.9)

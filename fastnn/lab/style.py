@@ -55,7 +55,7 @@ _RC = {
 }
 
 _COLOURS = 256  # of a PNG file
-_GIF_COLOURS = 32
+_GIF_COLOURS = 64
 _GIF_DPI = 70
 
 
@@ -101,13 +101,15 @@ def save(figure: Any, path: str | Path) -> None:
         small.save(path, optimize=True)
 
 
+@styled
 def save_gif(frames: Iterable[Any], path: str | Path, milliseconds: Sequence[int]) -> None:
     """Write an animated GIF that repeats for ever.
 
     Parameters
     ----------
     frames : iterable of figures
-        They may be one figure that changes in between.
+        They may be one figure that changes in between. A generator draws in the style of
+        the lab, since it runs here.
     path : str or path
     milliseconds : sequence of int
         How long the frames stay, and how long the last one does.
@@ -121,7 +123,7 @@ def save_gif(frames: Iterable[Any], path: str | Path, milliseconds: Sequence[int
         with image.open(buffer) as full:
             pictures.append(full.convert("RGB"))
     # one palette, from the last frame, so that nothing flickers
-    palette = pictures[-1].quantize(_GIF_COLOURS, method=image.Quantize.MEDIANCUT)
+    palette = pictures[-1].quantize(_GIF_COLOURS, method=image.Quantize.MAXCOVERAGE, kmeans=2)
     still = image.Dither.NONE
     first, *others = [picture.quantize(palette=palette, dither=still) for picture in pictures]
     each, last = milliseconds
