@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..callbacks import Callback
 from ..datasets import load_digits
 from ..optimizers import SGD
@@ -195,6 +196,8 @@ def mini_batches(
     """
     X, y = load_digits()
     full = len(X)
+    sizes = tuple(checks.whole("a batch size", size, at_most=full - 1) for size in sizes)
+    points = checks.whole("points", points, at_least=2)
     model = network(64, 16, 16, 10, activation="sigmoid", last="softmax", seed=seed, engine=engine)
     start = model.parameters
     errors = _gradient_errors(model, X, y, sizes, seed)

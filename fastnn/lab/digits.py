@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..datasets import load_digits
+from ..engines import load as load_engine
 from ..errors import import_extra
 from ..optimizers import SGD
 from ..schedules import CosineDecay
@@ -323,6 +324,8 @@ def read_digits(
     -------
     Digits
     """
+    epochs, noises = checks.whole("epochs", epochs), checks.whole("noises", noises, at_least=6)
+    load_engine(engine)  # a wrong name is found before a file is read
     images = load_images(source)
     noise = np.random.default_rng(seed).random((noises, images.X.shape[1]), np.float32)
     squared, entropy = SGD(CosineDecay(1.0), momentum=0.9), SGD(CosineDecay(0.03), momentum=0.9)

@@ -341,6 +341,7 @@ def architectures(
     Architectures
     """
     wanted = tuple(tuple(sizes) for sizes in hidden)
+    starts, rows = checks.whole("starts", starts), checks.whole("rows", rows)
     X, y = targets.examples(rows, seed)
     points = targets.line()
     target = targets.step_like(points)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import kernels
+from .. import checks, kernels
 from ..model import Sequential
 from ..optimizers import SGD, Adam, Optimizer
 from ..schedules import CosineDecay
@@ -192,6 +192,7 @@ def learning_rates(
     -------
     LearningRates
     """
+    steps = checks.whole("steps", steps)
     rng = np.random.default_rng(0)
     x = rng.uniform(-2, 2, (64, 1))
     y = 0.8 * x + 0.3 * rng.standard_normal(x.shape)
@@ -365,6 +366,7 @@ def two_weights(
     -------
     Lakes
     """
+    starts, points = checks.whole("starts", starts), checks.whole("points", points, at_least=10)
     X = np.array([row for row, _, _ in _CONTRADICTIONS])
     y = np.array([[target] for _, target, _ in _CONTRADICTIONS])
     often = np.array([times for _, _, times in _CONTRADICTIONS])
@@ -528,6 +530,8 @@ def real_network(
     -------
     Slice
     """
+    rows, hidden = checks.whole("rows", rows), checks.whole("hidden", hidden, at_least=2)
+    starts, points = checks.whole("starts", starts), checks.whole("points", points, at_least=2)
     X, y = targets.examples(rows, seed, "float64")
     model = network(1, hidden, 1, dtype="float64", seed=seed, engine=engine)
     model.fit(X, y, "mse", Adam(0.02), epochs=epochs)

@@ -124,6 +124,7 @@ def stuck_starts(
     Stuck
     """
     wanted = [checks.whole("a width", width, at_least=TEACHER) for width in widths]
+    starts, rows = checks.whole("starts", starts), checks.whole("rows", rows)
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((rows, 2)).astype(np.float32)
     teacher = network(2, TEACHER, 1, seed=seed, engine=engine)

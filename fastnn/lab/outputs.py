@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import kernels
+from .. import checks, kernels
 from ..callbacks import EarlyStopping
 from ..datasets import stratified_split
 from ..engines import load as load_engine
@@ -106,6 +106,7 @@ def softmax_cross_entropy(
     -------
     Probabilities
     """
+    points = checks.whole("points", points)
     name = load_engine(engine).NAME
     logits = np.empty((points, 1 + len(others)))
     logits[:, 0], logits[:, 1:] = np.linspace(-reach, reach, points), others

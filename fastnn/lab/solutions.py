@@ -110,7 +110,7 @@ def equivalent_solutions(
     -------
     Solutions
     """
-    networks = checks.whole("networks", networks)
+    networks, rows = checks.whole("networks", networks), checks.whole("rows", rows)
     X, y = targets.examples(rows, seed)
     models = [
         network(1, hidden, hidden, 1, activation="silu", seed=seed + start, engine=engine)

@@ -197,7 +197,7 @@ def towers_by_hand(points: int = 121, engine: str = "auto") -> Towers:
     -------
     Towers
     """
-    axis = np.linspace(-5, 5, points)
+    axis = np.linspace(-5, 5, checks.whole("points", points, at_least=4))
     x, y = np.meshgrid(axis, axis)
     ground = np.stack([x.ravel(), y.ravel()], axis=1)
     one = towers(ONE, engine=engine)
@@ -312,6 +312,8 @@ def approximation(
     -------
     Approximation
     """
+    sides = [checks.whole("a side", side) for side in sides]
+    points, rows = checks.whole("points", points), checks.whole("rows", rows)
     ground = targets.square(points)
     truth = targets.hills(ground)
     shape = (points, points)
