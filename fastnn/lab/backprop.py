@@ -450,6 +450,7 @@ class Nudges:
         grid[-1].barh(range(len(values)), -np.array(values), color=colours)
         grid[-1].set_yticks(range(len(values)), names, size=8)
         grid[-1].set_title("What matters most", size=9)
+        grid[-1].locator_params(axis="x", nbins=5)
         grid[-1].set_xlabel("-∂C/∂θ (orange: up, blue: down)")
         return figure
 

@@ -171,7 +171,7 @@ class LearningCourse:
             axes.set_title(f"{10**power:,} examples", size=9.5)
             axes.set_xlabel("input x")
         grid[0, 0].set_ylabel("output")
-        grid[0, 0].legend(loc="upper right", fontsize=8, handlelength=1.3)
+        figure.legend(handles=grid[0, 0].lines, loc="outside upper right")
         for axes in grid.flat[len(powers) :]:
             axes.set_visible(False)
         axes = grid.flat[len(powers)]

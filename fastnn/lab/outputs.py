@@ -71,7 +71,7 @@ class Probabilities:
         shares.set_xlabel("logit of class 1")
         shares.set_ylabel("probability")
         shares.set_title("They sum to one")
-        shares.legend(loc="center right", fontsize=8)
+        shares.legend(loc="upper left", fontsize=7.5)
         loss.semilogx(self.probabilities[:, 0], self.losses, color=style.ORANGE)
         loss.set_xlabel("probability of the right class")
         loss.set_ylabel("cross-entropy")
