@@ -47,15 +47,14 @@ def fit_all(models: Sequence[Sequential], X: Array, y: Array, **recipe: Any) -> 
 
 
 class Course(Callback):
-    """Keeps the parameters at the start and after each epoch, or after every so many.
+    """Keeps the parameters at the start and after each epoch.
 
     Attributes
     ----------
     parameters : list of ndarray (size,)
     """
 
-    def __init__(self, every: int = 1) -> None:
-        self.every = every
+    def __init__(self) -> None:
         self.parameters: list[Array] = []
 
     def on_train_begin(self) -> None:
@@ -64,8 +63,7 @@ class Course(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Where it has come to."""
-        if (epoch + 1) % self.every == 0:
-            self.parameters.append(self.model.parameters)
+        self.parameters.append(self.model.parameters)
 
     def path(self) -> Array:
         """All of them, (points, size)."""

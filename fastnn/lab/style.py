@@ -39,7 +39,7 @@ _RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "axes.prop_cycle": "cycler('color', ['0072b2', 'd55e00', '009e73', 'cc79a7', '56b4e9'])",
+    "axes.prop_cycle": f"cycler('color', {list(CYCLE)})",
     "axes.grid": True,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
@@ -80,14 +80,12 @@ def new_figure(width: float, height: float, title: str = "") -> Any:
     return figure
 
 
-def picture_axes(axes: Any, title: str = "") -> Any:
+def picture_axes(axes: Any) -> Any:
     """Axes for pixels: no ticks, no grid."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    if title:
-        axes.set_title(title, size=8.5, weight="normal", loc="center", pad=3)
     return axes
 
 
