@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train``, ``fastnn predict``, ``fastnn bench``, ``fastnn info``.
+"""The command line: ``fastnn train``, ``predict``, ``bench``, ``lab`` and ``info``.
 
 Results go to stdout, progress to stderr; with ``--json`` stdout is one JSON object. A
 mistake of the user's is one line on stderr and exit code 2, an interrupt exit code 130.
@@ -311,6 +311,16 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
+# --------------------------------------------------------------------------- lab
+
+
+def lab(arguments: argparse.Namespace) -> int:
+    """List the experiments on how networks learn, or run some and draw their pictures."""
+    from .lab import command  # noqa: PLC0415 - no other command needs the lab
+
+    return command.lab(arguments)
+
+
 # --------------------------------------------------------------------------- arguments
 
 
@@ -378,6 +388,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_engine(option)
     option("--plot", metavar="FILE.png", help="draw a picture of the result (matplotlib)")
     option("--json", action="store_true", help="print one JSON object")
+
+    command = commands.add_parser("lab", help=lab.__doc__, description=lab.__doc__)
+    command.set_defaults(run=lab)
+    option = command.add_argument
+    option("names", metavar="NAME", nargs="*", help="an experiment; without any: list them")
+    option("--all", action="store_true", help="the whole gallery")
+    option("--out", metavar="DIR", help="write pictures and index.html here (matplotlib)")
+    _add_engine(option)
 
     command = commands.add_parser("info", help=info.__doc__, description=info.__doc__)
     command.set_defaults(run=info)

@@ -43,11 +43,23 @@ def test_the_ten_lines_learn(
     assert isinstance(fastnn.load("digits.safetensors"), fastnn.Sequential)
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
-def test_examples_run(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_examples_run(
+    example: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
     runpy.run_path(str(example), run_name="__main__")
-    assert capsys.readouterr().out
-    assert f"python examples/{example.name}" in example.read_text(encoding="utf-8")
+    out = capsys.readouterr().out
+    assert out
+    assert f"python {example.relative_to(ROOT).as_posix()}" in example.read_text(encoding="utf-8")
+    pictures = {path.name for path in tmp_path.glob("*.png")}
+    assert pictures == set(re.findall(r"[\w-]+\.png", out)), "it says what it writes"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -61,7 +73,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the options that stand beside them in the same piece of code."""
     text = page.read_text(encoding="utf-8")
-    for command, rest in re.findall(r"\bfastnn (train|predict|bench|info)\b([^`\n]*)", text):
+    for command, rest in re.findall(r"\bfastnn (train|predict|bench|lab|info)\b([^`\n]*)", text):
         with pytest.raises(SystemExit, match="0"):
             cli.main([command, "--help"])
         known = capsys.readouterr().out
