@@ -7,6 +7,7 @@ agree with the NumPy reference in float64, and so must the output of an inferenc
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -55,6 +56,10 @@ class Task(NamedTuple):
         return views
 
 
+#: Seconds. Shorter trainings are repeated within a turn, and the fastest counts: in the others'
+#: turns a process has slept, and its data have left the caches.
+_TURN = 0.02
+
 #: A network ready for inference: a call computes the output of the task's X.
 Inference = Callable[[], np.ndarray]
 
@@ -92,10 +97,13 @@ def _prepare_training(
     error = agreement(workload, training.gradient(rows.X, rows.y), "it")
 
     def run(epochs: int) -> dict[str, Any]:
-        training.reset()
-        start = time.perf_counter()
-        loss = training.train(epochs)
-        return {"seconds": time.perf_counter() - start, "loss": float(loss)}
+        best, loss, begin = math.inf, math.nan, time.perf_counter()
+        while time.perf_counter() - begin < _TURN:
+            training.reset()
+            start = time.perf_counter()
+            loss = float(training.train(epochs))
+            best = min(best, time.perf_counter() - start)
+        return {"seconds": best, "loss": loss}
 
     run(1)  # compiles what is compiled at first use
     return error, run

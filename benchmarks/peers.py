@@ -11,7 +11,8 @@ Whatever is not installed is left out, by name. The rules, which are the same fo
   set-up; the others' set-up and compilation come before and are not counted.
 * Each peer's gradient (for inference: its output) is compared with the NumPy reference in
   float64 before it is timed; one that is wrong is not timed.
-* Peers take turns, round after round, and the fastest run of each counts.
+* Peers take turns, round after round, and the fastest run of each counts. A turn lasts at
+  least 20 ms: shorter runs are repeated in it.
 * ``--threads 1`` pins each process to one processor and tells every library to use one
   thread; ``--threads all`` gives all processors, and each library its way to use them.
 * What is fair to each library beyond that is written at the head of its ``peer_….py``.
