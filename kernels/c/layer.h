@@ -10,8 +10,6 @@
 
 static const T zeros[BLOCK] = {0};
 
-enum { FIRST_LEVEL = 32 * 1024 }; /* bytes of the first-level cache */
-
 static int64_t block_stride(int64_t rows)
 {
     /* one line more than a multiple of 1 KB, so that blocks do not share cache sets */
@@ -23,31 +21,39 @@ INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t blocks_together(int64_t left) { return smaller(left, TOGETHER); }
 
 /* y [row][16] = init + x panel, for `blocks` neighbouring panels of outputs; x as blocks, or
- * row r at x_rows[r], where as many rows as the tiles are high are read. Of panels too large
- * to wait in the first-level cache, every tile of 16 rows fetches a quarter of the next. */
+ * row r at x_rows[r], where as many rows as the tiles are high are read. A part of the sum is
+ * made for all rows before the next; every tile of 16 rows fetches a quarter of that one. */
 INLINE void multiply_panels(const T *x, int64_t x_stride, const T *const *x_rows, const T *panel,
                             int64_t depth, const T *init, int64_t init_next, T *y,
                             int64_t y_stride, int64_t rows, int64_t blocks)
 {
-    const int fetch = depth * BLOCK * (int64_t)sizeof(T) >= FIRST_LEVEL;
-    const char *next = (const char *)(panel + blocks * depth * BLOCK);
-    Target to = {.b = panel, .init = init, .c = y, .b_next = depth * BLOCK,
-                 .init_next = init_next, .c_next = y_stride};
-    for (int64_t r = 0; r < rows; r += BLOCK, to.c += BLOCK * BLOCK) {
-        Source from = {.a = x + r * BLOCK, .a_block = x_stride};
-        if (x_rows) {
-            from.rows = x_rows + r;
-            BY_HEIGHT(rows_apart_tile, blocks, rows - r, &from, &to, depth);
-        } else if (fetch && rows - r > 8) {
-            from.ahead = next + r / BLOCK % 4 * FETCH * LINE;
-            from.ahead_step = BLOCK * BLOCK * sizeof(T);
-            if (blocks == 2)
-                rows_fetching_tile_pair_16(&from, &to, depth);
-            else
-                rows_fetching_tile_16(&from, &to, depth);
-        } else
-            BY_HEIGHT(rows_tile, blocks, rows - r, &from, &to, depth);
-    }
+    const Target whole = {.b = panel, .init = init, .c = y, .b_next = depth * BLOCK,
+                          .init_next = init_next, .c_next = y_stride};
+    int64_t k = 0;
+    do { /* once at least: the sum over no k is init */
+        const int64_t part = smaller(depth - k, CHUNK);
+        const T *next = panel + (k + part < depth ? k + part : blocks * depth) * BLOCK;
+        for (int64_t r = 0; r < rows; r += BLOCK) {
+            Target to = target_from(&whole, k);
+            to.c += r * BLOCK;
+            to.init += r * to.init_row;
+            Source from = {.a = x + k / BLOCK * x_stride + r * BLOCK, .a_block = x_stride};
+            if (x_rows) {
+                from.rows = x_rows + r;
+                from.column = k;
+                BY_HEIGHT(rows_apart_tile, blocks, rows - r, &from, &to, part);
+            } else if (depth > CHUNK && rows - r > 8) {
+                from.ahead = (const char *)next + r / BLOCK % 4 * FETCH * LINE;
+                from.ahead_step = BLOCK * BLOCK * sizeof(T);
+                if (blocks == 2)
+                    rows_fetching_tile_pair_16(&from, &to, part);
+                else
+                    rows_fetching_tile_16(&from, &to, part);
+            } else
+                BY_HEIGHT(rows_tile, blocks, rows - r, &from, &to, part);
+        }
+        k += part;
+    } while (k < depth);
 }
 
 /* The same for any number of panels. */
@@ -168,27 +174,30 @@ INLINE void gradient_tile(const Layer *layer, const Tile *tile, const T *x,
 {
     const T *left = x + tile->in_block * stride, *right = dy + tile->out_block * stride;
     const int64_t height = tile_height(layer, tile), blocks = tile->blocks;
-    Source from = {.a = left, .a_block = BLOCK * BLOCK};
-    Target to = {.b = right, .init = init, .c = c, .init_row = init_row, .b_next = stride,
-                 .init_next = init_row * BLOCK, .c_next = BLOCK * BLOCK};
-    if (x_rows) {
-        from.rows = x_rows;
-        from.column = tile->in_block * BLOCK;
-        for (int64_t size = BLOCK; size > 0; size /= 2) {
-            if (!(height & size))
-                continue;
-            BY_HEIGHT(features_apart_tile, blocks, size, &from, &to, rows);
-            from.column += size;
-            to.init += size * init_row;
-            to.c += size * BLOCK;
+    const T *a = layer->narrow ? right : left;
+    const Target to = {.b = layer->narrow ? left : right, .init = init, .c = c,
+                       .init_row = init_row, .b_next = stride, .init_next = init_row * BLOCK,
+                       .c_next = BLOCK * BLOCK};
+    int64_t row = 0;
+    do {
+        const int64_t part = smaller(rows - row, CHUNK);
+        Target sum = target_from(&to, row);
+        if (x_rows) {
+            Source from = {.rows = x_rows + row, .column = tile->in_block * BLOCK};
+            for (int64_t size = BLOCK; size > 0; size /= 2) {
+                if (!(height & size))
+                    continue;
+                BY_HEIGHT(features_apart_tile, blocks, size, &from, &sum, part);
+                from.column += size;
+                sum.init += size * sum.init_row;
+                sum.c += size * BLOCK;
+            }
+        } else {
+            const Source from = {.a = a + row * BLOCK, .a_block = BLOCK * BLOCK};
+            BY_HEIGHT(features_tile, blocks, height, &from, &sum, part);
         }
-        return;
-    }
-    if (layer->narrow) {
-        from.a = right;
-        to.b = left;
-    }
-    BY_HEIGHT(features_tile, blocks, height, &from, &to, rows);
+        row += part;
+    } while (row < rows);
 }
 
 /* c [16] = init + sum over rows of dy, in four interleaved sums */

@@ -49,12 +49,9 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
 /* Blocks of outputs that are computed together where there are as many. */
 #define TOGETHER (VECTORS == 1 ? 2 : 1)
 
-/* k is cut so that the b it spans stays in the first-level cache between sub-tiles. */
-#if LEVEL == 4 && BITS == 32
-#define CHUNK INT64_MAX
-#else
-#define CHUNK (16384 / (int64_t)(BLOCK * sizeof(T)))
-#endif
+/* Steps of k in which a tile reads 16 KB of b: half of a first-level cache. Longer sums are
+ * made in parts, so that what shares its b finds it there. */
+#define CHUNK (16384 / (int64_t)(TOGETHER * BLOCK * sizeof(T)))
 
 #define EACH_1(M) M(0)
 #define EACH_2(M) EACH_1(M) M(1)
@@ -92,9 +89,10 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
         for (int i = 0; i < (count); i++) \
             rows[i] = from->rows[done + i] + from->column + first;
 
-#define STEP_OF_K(R) \
+#define STEP_OF_K(R, k_of_b) \
     { \
-        const V b0 = load(b + k * BLOCK), b1 = columns > 1 ? load(b + b_next + k * BLOCK) : ZERO; \
+        const T *at_b = b + (k_of_b) * BLOCK; \
+        const V b0 = load(at_b), b1 = columns > 1 ? load(at_b + b_next) : ZERO; \
         (void)b1; \
         EACH_##R(MULTIPLY_ADD) \
     }
@@ -116,16 +114,19 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
             FIND_ROWS(BLOCK) \
             for (int i = 0; fetch && i < FETCH * columns / COLUMNS; i++) \
                 __builtin_prefetch(from->ahead + done / BLOCK * from->ahead_step + \
-                                       i % FETCH * LINE + i / FETCH * b_next * sizeof(T), \
-                                   0, 2); \
-            _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k++) STEP_OF_K(R) \
+                                   i % FETCH * LINE + i / FETCH * b_next * sizeof(T)); \
+            _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k++) \
+                STEP_OF_K(R, k) \
             if (reading == ROWS_APART) \
                 for (int i = 0; i < R; i++) \
                     rows[i] += BLOCK; \
         } \
         FIND_ROWS(K - done) \
-        for (int k = 0; k < K - done; k++) \
-            STEP_OF_K(R) \
+        for (int64_t left = K - done, at = 0; left > 0; left--, b += BLOCK) { \
+            const int64_t k = reading == ROWS || reading == FEATURES ? 0 : at++; \
+            STEP_OF_K(R, 0) \
+            a += reading == ROWS ? 1 : BLOCK; \
+        } \
         EACH_##R(FINISH) \
     }
 
@@ -137,49 +138,20 @@ DEFINE_SUBTILE(6)
 DEFINE_SUBTILE(8)
 DEFINE_SUBTILE(16)
 
-/* One height of the tile, as sub-tiles from a row on. */
+/* One height of the tile, as sub-tiles from a row on; of one block, or of two side by side. */
 #define SUBTILE(R, row) \
-    subtile_##R(reading, fetch && (row) == 0, COLUMNS, &at, row, b + g * COLUMNS * LANES, LANES, \
-                depth, init + (row) * init_row + g * COLUMNS * LANES, init_row, LANES, \
-                to->c + (row) * BLOCK + g * COLUMNS * LANES, LANES);
-
-#define DEFINE_TILE(name, reading_, fetch_, R, SUBTILES) \
-    OUTLINE void name##_##R(const Source *from, const Target *to, int64_t K) \
-    { \
-        const enum Reading reading = reading_; \
-        const int fetch = fetch_; \
-        const T *init = to->init; \
-        int64_t init_row = to->init_row; \
-        int64_t k = 0; \
-        do { /* once at least: the sum over no k is init */ \
-            const int64_t depth = K - k < CHUNK ? K - k : CHUNK; \
-            const T *b = to->b + k * BLOCK; \
-            Source at = *from; \
-            if (reading == ROWS || reading == FEATURES) \
-                at.a += k / BLOCK * from->a_block; \
-            if (reading == ROWS_APART) \
-                at.column += k; \
-            if (reading == FEATURES_APART) \
-                at.rows += k; \
-            if (fetch) \
-                at.ahead += k / BLOCK * from->ahead_step; \
-            for (int g = 0; g < COLUMN_GROUPS; g++) { \
-                SUBTILES \
-            } \
-            init = to->c; \
-            init_row = BLOCK; \
-            k += CHUNK; \
-        } while (k < K); \
-    }
-
-/* The same for two blocks. */
+    for (int g = 0; g < COLUMN_GROUPS; g++) \
+        subtile_##R(reading, fetch && (row) == 0, COLUMNS, from, row, \
+                    to->b + g * COLUMNS * LANES, LANES, K, \
+                    to->init + (row) * to->init_row + g * COLUMNS * LANES, to->init_row, LANES, \
+                    to->c + (row) * BLOCK + g * COLUMNS * LANES, LANES);
 #define PAIR_SUBTILE(row) \
     subtile_8(reading, fetch && (row) == 0, 2, from, row, to->b, to->b_next, K, \
               to->init + (row) * to->init_row, to->init_row, to->init_next, \
               to->c + (row) * BLOCK, to->c_next);
 
-#define DEFINE_PAIR(name, reading_, fetch_, R, SUBTILES) \
-    OUTLINE void name##_pair_##R(const Source *from, const Target *to, int64_t K) \
+#define DEFINE_TILE(name, reading_, fetch_, R, SUBTILES) \
+    OUTLINE void name##_##R(const Source *from, const Target *to, int64_t K) \
     { \
         const enum Reading reading = reading_; \
         const int fetch = fetch_; \
@@ -215,12 +187,12 @@ DEFINE_TILES(features_apart_tile, FEATURES_APART)
 
 #if TOGETHER == 2
 #define DEFINE_PAIRS(name, reading) \
-    DEFINE_PAIR(name, reading, 0, 16, PAIR_SUBTILE(0) PAIR_SUBTILE(8)) \
-    DEFINE_PAIR(name, reading, 0, 8, PAIR_SUBTILE(0))
+    DEFINE_TILE(name##_pair, reading, 0, 16, PAIR_SUBTILE(0) PAIR_SUBTILE(8)) \
+    DEFINE_TILE(name##_pair, reading, 0, 8, PAIR_SUBTILE(0))
 
 DEFINE_PAIRS(rows_tile, ROWS)
 DEFINE_PAIRS(features_tile, FEATURES)
-DEFINE_PAIR(rows_fetching_tile, ROWS, 1, 16, PAIR_SUBTILE(0) PAIR_SUBTILE(8))
+DEFINE_TILE(rows_fetching_tile_pair, ROWS, 1, 16, PAIR_SUBTILE(0) PAIR_SUBTILE(8))
 DEFINE_PAIRS(rows_apart_tile, ROWS_APART)
 DEFINE_PAIRS(features_apart_tile, FEATURES_APART)
 #define PAIR_BY_HEIGHT(name, height, from, to, K) \
@@ -237,6 +209,19 @@ DEFINE_PAIRS(features_apart_tile, FEATURES_APART)
      : (height) > 2 ? name##_4(from, to, K) \
      : (height) > 1 ? name##_2(from, to, K) \
                     : name##_1(from, to, K))
+
+/* From step k of the sum on: the first part starts at init, the others at what c holds. */
+INLINE Target target_from(const Target *to, int64_t k)
+{
+    Target rest = *to;
+    rest.b += k * BLOCK;
+    if (k > 0) {
+        rest.init = to->c;
+        rest.init_row = BLOCK;
+        rest.init_next = to->c_next;
+    }
+    return rest;
+}
 
 INLINE Target next_block(const Target *to)
 {
