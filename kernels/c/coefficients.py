@@ -1,19 +1,22 @@
-"""Writes coefficients.h: the polynomials of maths.h, from mpmath at 50 digits.
+"""Writes the polynomials of maths.h and of dual_maths.py, from mpmath at 50 digits.
 
 Each polynomial interpolates its function at Chebyshev nodes, which is within a small
 factor of the best there is; the comment beside it gives the largest error of the exact
 polynomial, in units of the last place of 1 (2**-23 or 2**-52). Rounding comes on top.
 
-    python kernels/c/coefficients.py > kernels/c/coefficients.h      (needs mpmath)
+    python kernels/c/coefficients.py > kernels/c/coefficients.h             (needs mpmath)
+    python kernels/c/coefficients.py python > kernels/polynomials.py
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import mpmath as mp
 
 mp.mp.dps = 50
+PYTHON = sys.argv[1:] == ["python"]
 ULP = {32: mp.mpf(2) ** -23, 64: mp.mpf(2) ** -52}
 
 Function = Callable[[mp.mpf], mp.mpf]
@@ -27,6 +30,26 @@ def expm1_tail(r: mp.mpf) -> mp.mpf:
 def atanh_root(z: mp.mpf) -> mp.mpf:
     """atanh(√z) / √z, so that log((1 + s) / (1 - s)) = 2 s p(s²)."""
     return mp.atanh(mp.sqrt(z)) / mp.sqrt(z) if z else mp.mpf(1)
+
+
+def sin_root(z: mp.mpf) -> mp.mpf:
+    """sin(√z) / √z."""
+    return mp.sin(mp.sqrt(z)) / mp.sqrt(z) if z else mp.mpf(1)
+
+
+def cos_root(z: mp.mpf) -> mp.mpf:
+    """cos(√z)."""
+    return mp.cos(mp.sqrt(z))
+
+
+def atan_root(z: mp.mpf) -> mp.mpf:
+    """atan(√z) / √z."""
+    return mp.atan(mp.sqrt(z)) / mp.sqrt(z) if z else mp.mpf(1)
+
+
+def erf_root(z: mp.mpf) -> mp.mpf:
+    """erf(√z) / √z."""
+    return mp.erf(mp.sqrt(z)) / mp.sqrt(z) if z else 2 / mp.sqrt(mp.pi)
 
 
 def normal_tail(shift: int, pole: int) -> Function:
@@ -55,6 +78,12 @@ def error(f: Function, p: list[mp.mpf], low: mp.mpf, high: mp.mpf, scale: Functi
 
 def emit(name: str, bits: int, p: list[mp.mpf], note: str) -> None:
     digits = {32: 10, 64: 18}[bits]
+    if PYTHON:
+        print(f'    # {note}\n    ("{name.lower()}", {bits}): (')
+        for c in p:
+            print(f"        {mp.nstr(c, 17)},")
+        print("    ),")
+        return
     suffix = {32: "f", 64: ""}[bits]
     print(f"/* {note} */")
     values = ", ".join(f"{mp.nstr(c, digits, strip_zeros=False)}{suffix}" for c in p)
@@ -71,7 +100,11 @@ def polynomial(
 
 
 def main() -> None:
-    print("/* Written by coefficients.py; see there. */\n")
+    if PYTHON:
+        print('"""Written by c/coefficients.py; see there. Constant terms come first."""\n')
+        print("POLYNOMIALS = {")
+    else:
+        print("/* Written by coefficients.py; see there. */\n")
     half = mp.log(2) / 2 * mp.mpf("1.0001")
     narrow = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
     for bits, exp, log, log1p, tail, shift, pole, end in (
@@ -84,8 +117,25 @@ def main() -> None:
         phi = normal_tail(shift, pole)
         ends = (-mp.mpf(shift) / pole, mp.mpf(end - shift) / (end + pole))
         polynomial("NORMAL_TAIL", bits, phi, ends, tail, lambda u, phi=phi: 1 / phi(u))
+        if PYTHON:
+            more(bits, shift, pole)
+            continue
         print(f"#define NORMAL_TAIL_SHIFT_{bits} {shift}")
         print(f"#define NORMAL_TAIL_POLE_{bits} {pole}\n")
+    if PYTHON:
+        print("}")
+
+
+def more(bits: int, shift: int, pole: int) -> None:
+    """What user functions call and the built-in activations do not."""
+    sin, cos, atan, erf = {32: (3, 4, 4, 6), 64: (6, 7, 10, 13)}[bits]
+    eighth = (mp.pi / 4 * mp.mpf("1.0001")) ** 2
+    one = lambda z: mp.mpf(1)  # noqa: E731
+    polynomial("SIN", bits, sin_root, (0, eighth), sin, one)
+    polynomial("COS", bits, cos_root, (0, eighth), cos, one)
+    polynomial("ATAN", bits, atan_root, (0, (mp.sqrt(2) - 1) ** 2), atan, one)
+    polynomial("ERF", bits, erf_root, (0, 1), erf, one)
+    print(f"    # (shift, pole)\n    (\"normal_tail_at\", {bits}): ({shift}, {pole}),")
 
 
 if __name__ == "__main__":
