@@ -34,8 +34,10 @@ Array = NDArray[Any]
 Function = Callable[..., float]
 
 #: Where derivatives are checked: numbers that nobody chooses as a threshold.
-_POINTS = (-5.2137, -2.6719, -1.8843, -1.1371, -0.6271, -0.2713, -0.0417)
-_POINTS += (0.0371, 0.3119, 0.7151, 1.3171, 1.7237, 2.3173, 4.1193, 6.6937)
+_POINTS = (
+    *(-5.2137, -2.6719, -1.8843, -1.1371, -0.6271, -0.2713, -0.0417),
+    *(0.0371, 0.3119, 0.7151, 1.3171, 1.7237, 2.3173, 4.1193, 6.6937),
+)
 _TARGETS = (-1.2931, 0.0, 0.4127, 1.0, 2.1391)
 
 #: What Python raises where a compiled function gives NaN or inf.

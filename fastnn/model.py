@@ -149,8 +149,8 @@ class Sequential:
         y : array_like
             Labels (n,), or rows (n, outputs); (n,) too if there is one output.
         loss : str, Huber, Quantile or CustomLoss
-            What ``fastnn.loss`` made, or "mse", "mae", "huber", "quantile", "poisson", "sum_squares", "cross_entropy" or
-            "binary_cross_entropy".
+            What ``fastnn.loss`` made, or "mse", "mae", "huber", "quantile", "poisson",
+            "sum_squares", "cross_entropy" or "binary_cross_entropy".
         optimizer : str or optimizer
             "sgd", "rmsprop", "adagrad", "adam", "adamw" or "lbfgs" with their default
             numbers, or SGD(…), Adam(…), …

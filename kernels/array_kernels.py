@@ -304,6 +304,7 @@ def _chunk(
     kind = ir.FunctionType(ir.VoidType(), [real.as_pointer()] * arrays)
     function = ir.Function(module, kind, name)
     function.linkage = "internal"
+    function.attributes.add("noinline")  # one copy, hence one order of rounding
     _set_attributes(function)
     for argument in function.args:
         argument.add_attribute("noalias")

@@ -24,13 +24,16 @@ from llvmlite import ir
 from .polynomials import POLYNOMIALS
 
 _FLAGS = ("contract",)
-_FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
+FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
 _MANTISSA = {32: 23, 64: 52}  # bits
 _BIAS = {32: 127, 64: 1023}
 _EXP_LOWEST = {32: -87.3365447, 64: -708.39641853226408}  # exp gives the smallest normal
 _EXP_HIGHEST = {32: 88.7228394, 64: 709.78271289338399}
 _SMALLEST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
-_LN2 = {32: (0.693359375, -2.12194440054690583e-4), 64: (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
+_LN2 = {
+    32: (0.693359375, -2.12194440054690583e-4),
+    64: (6.93147180369123816490e-01, 1.90821492927058770002e-10),
+}
 _HALF_PI = (1.57079632673412561417e00, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
 
 
@@ -43,7 +46,7 @@ class Lane:
     @property
     def bits(self) -> int:
         """32 or 64, of a float."""
-        return 64 if self.value.type == _FLOATS[64] else 32
+        return 64 if self.value.type == FLOATS[64] else 32
 
     def of(self, x: Any) -> Any:
         """``x`` as a value of this lane's type."""
@@ -130,9 +133,7 @@ class Lane:
         kind = self.value.type
         signature = ir.FunctionType(kind, [kind] * (1 + len(others)))
         function = self.builder.module.declare_intrinsic(f"llvm.{name}", [kind], signature)
-        return Lane(
-            self.builder, self.builder.call(function, [self.value, *map(self.of, others)])
-        )
+        return Lane(self.builder, self.builder.call(function, [self.value, *map(self.of, others)]))
 
     def as_bits(self) -> Lane:
         """The bits of a float."""
@@ -140,23 +141,23 @@ class Lane:
 
     def as_float(self) -> Lane:
         """The float of these bits."""
-        return Lane(self.builder, self.builder.bitcast(self.value, _FLOATS[self.value.type.width]))
+        return Lane(self.builder, self.builder.bitcast(self.value, FLOATS[self.value.type.width]))
 
     def to_float(self) -> Lane:
         """The number of this integer."""
-        return Lane(self.builder, self.builder.sitofp(self.value, _FLOATS[self.value.type.width]))
+        return Lane(self.builder, self.builder.sitofp(self.value, FLOATS[self.value.type.width]))
 
     def widened(self) -> Lane:
         """A float in 64 bits."""
         if self.bits == 64:
             return self
-        return Lane(self.builder, self.builder.fpext(self.value, _FLOATS[64]))
+        return Lane(self.builder, self.builder.fpext(self.value, FLOATS[64]))
 
     def narrowed(self, bits: int) -> Lane:
         """A float of 64 bits in ``bits`` bits."""
         if self.bits == bits:
             return self
-        return Lane(self.builder, self.builder.fptrunc(self.value, _FLOATS[bits]))
+        return Lane(self.builder, self.builder.fptrunc(self.value, FLOATS[bits]))
 
 
 # --------------------------------------------------------------------------- tools
@@ -360,31 +361,36 @@ def atanh(x: Lane) -> Lane:
 
 def integer_power(x: Lane, n: int) -> Lane:
     """xⁿ by repeated squaring."""
-    result = None
-    square, left = x, abs(n)
+    result, square, left = None, x, abs(n)
     while left:
         if left & 1:
             result = square if result is None else result * square
         left >>= 1
-        if left:
-            square = square * square
+        square = square * square if left else square
     if result is None:
         return x.like(1.0)
     return 1.0 / result if n < 0 else result
 
 
-def power(x: Lane, y: Lane) -> Lane:
-    """x**y: 1 for y = 0; NaN for x < 0 unless y is an integer, whose parity is the sign."""
-    # In 64 bits, where the logarithm's rounding, which the exponential magnifies, is small.
-    base, exponent = absolute(x).widened(), y.widened()
-    size = exp(exponent * log(base)).narrowed(x.bits)
+def power(x: Lane, y: Lane, logarithm: Lane) -> Lane:
+    """x**y: 1 for y = 0; NaN for x < 0 unless y is an integer, whose parity is the sign.
+
+    ``logarithm`` is log |x| in 64 bits, where its rounding, which the exponential
+    magnifies, is small. Small exponents have a rule of their own; where the exponent is a
+    constant, LLVM keeps one rule alone.
+    """
+    size = exp(y.widened() * logarithm).narrowed(x.bits)
     half = 0.5 * y
     is_integer = floor(y).compare("==", y)
     is_odd = is_integer & floor(half).compare("!=", half)
     signed = is_odd.pick(copysign(size, x), size)
     result = (x < 0).pick(is_integer.pick(signed, math.nan), signed)
-    is_one = y.compare("==", 0.0) | x.compare("==", 1.0)
-    return is_one.pick(1.0, result)
+    result = x.compare("==", 1.0).pick(1.0, result)
+    for n in range(-2, 5):
+        result = y.compare("==", float(n)).pick(integer_power(x, n), result)
+    root = sqrt(x)
+    result = y.compare("==", -0.5).pick(1.0 / root, result)
+    return y.compare("==", 0.5).pick(root, result)
 
 
 def cbrt(x: Lane) -> Lane:

@@ -17,16 +17,18 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.typeconv import Conversion
-from numba.core.typing.templates import signature
-from numba.extending import lower_builtin, lower_cast, models, register_model, type_callable
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin, lower_cast, models, register_model
 
 from . import dual_maths as m
-from .dual_maths import Lane
+from .dual_maths import FLOATS, Lane
 
 
 class DualType(types.Type):
@@ -91,10 +93,13 @@ def _from_dual(context: Any, builder: Any, source: Any, target: Any, value: Any)
 
 
 class Dual:
-    """A value and its slope in the code being written; no slope: it does not vary."""
+    """A value and its slope in the code being written; no slope: it does not vary.
 
-    def __init__(self, value: Lane, slope: Lane | None = None) -> None:
-        self.value, self.slope = value, slope
+    ``literal`` is the value where it stands in the source as an integer.
+    """
+
+    def __init__(self, value: Lane, slope: Lane | None = None, literal: int | None = None) -> None:
+        self.value, self.slope, self.literal = value, slope, literal
 
     def chain(self, value: Lane, derivative: Callable[[], Lane | float]) -> Dual:
         """A function of this number, by its value and derivative."""
@@ -147,9 +152,11 @@ def _packed(context: Any, builder: Any, dual: Dual, kind: DualType) -> Any:
 
 def _unpacked(context: Any, builder: Any, kind: DualType, value: Any) -> Dual:
     struct = cgutils.create_struct_proxy(kind)(context, builder, value)
-    return Dual(
-        Lane(builder, struct.value), Lane(builder, struct.slope) if kind.varies else None
-    )
+    return Dual(Lane(builder, struct.value), Lane(builder, struct.slope) if kind.varies else None)
+
+
+def _literal(builder: Any, number: int, bits: int) -> Dual:
+    return Dual(Lane(builder, ir.Constant(FLOATS[bits], float(number))), literal=number)
 
 
 # --------------------------------------------------------------------------- rows
@@ -218,13 +225,18 @@ _COMPARISONS = {
 
 
 def _power(a: Dual, b: Dual) -> Dual:
-    value = m.power(a.value, b.value)
+    if b.literal is not None and abs(b.literal) <= 64:
+        n = b.literal
+        value = m.integer_power(a.value, n)
+        return a.chain(value, lambda: m.integer_power(a.value, n - 1) * float(n) if n else 0.0)
+    logarithm = m.log(m.absolute(a.value).widened())
+    value = m.power(a.value, b.value, logarithm)
     by_base = by_exponent = None
     if a.slope is not None:
-        by_base = a.slope * (b.value * m.power(a.value, b.value - 1.0))
+        by_base = a.slope * (b.value * m.power(a.value, b.value - 1.0, logarithm))
         by_base = b.value.compare("==", 0.0).pick(0.0, by_base)
     if b.slope is not None:
-        change = value * m.log(a.value)
+        change = value * logarithm.narrowed(value.bits)
         by_exponent = b.slope * (value.compare("==", 0.0)).pick(0.0, change)
     return Dual(value, _sum(by_base, by_exponent))
 
@@ -252,6 +264,14 @@ def _extreme(sign: str) -> Callable[[Dual, Dual], Dual]:
         return Dual(value, tie.pick(both, is_first.pick(left, right)))
 
     return extreme
+
+
+def _folded(rule: Callable[[Dual, Dual], Dual], *numbers: Dual) -> Dual:
+    return reduce(rule, numbers)
+
+
+def _clip(x: Dual, low: Dual, high: Dual) -> Dual:
+    return _extreme("<")(_extreme(">")(x, low), high)
 
 
 def _hypot(a: Dual, b: Dual) -> Dual:
@@ -285,6 +305,8 @@ def _log_to_base(a: Dual, base: Dual) -> Dual:
     return top / bottom
 
 
+_POWERS = (operator.pow, operator.ipow, pow, math.pow, np.power)
+
 #: functions of two numbers
 _BINARY: dict[tuple[Any, ...], Callable[[Dual, Dual], Dual]] = {
     (operator.add, operator.iadd, np.add): operator.add,
@@ -293,9 +315,9 @@ _BINARY: dict[tuple[Any, ...], Callable[[Dual, Dual], Dual]] = {
     (operator.truediv, operator.itruediv, np.divide): operator.truediv,
     (operator.floordiv, operator.ifloordiv, np.floor_divide): _floor_divide,
     (operator.mod, operator.imod, np.remainder): _remainder,
-    (operator.pow, operator.ipow, pow, math.pow, np.power): _power,
-    (max, np.maximum): _extreme(">"),
-    (min, np.minimum): _extreme("<"),
+    _POWERS: _power,
+    (np.maximum,): _extreme(">"),
+    (np.minimum,): _extreme("<"),
     (math.hypot, np.hypot): _hypot,
     (math.atan2, np.arctan2): _atan2,
     (math.copysign, np.copysign): _copysign,
@@ -318,99 +340,66 @@ def _joined(kinds: tuple[Any, ...]) -> DualType | None:
     return result
 
 
-def _as_duals(kinds: tuple[Any, ...], joined: DualType) -> list[DualType]:
+def _as_duals(kinds: tuple[Any, ...], joined: DualType) -> list[Any]:
+    """What arguments of ``kinds`` are converted to; literals, if they come as such, stay."""
     real = DualType(joined.bits, False)
-    return [kind if isinstance(kind, DualType) else real for kind in kinds]
+    return [k if isinstance(k, (DualType, types.IntegerLiteral)) else real for k in kinds]
+
+
+def _template(function: Any, result: Callable[[DualType], Any], leading: int = 0) -> None:
+    """Have Numba accept duals and numbers, after ``leading`` truth values."""
+
+    class Template(AbstractTemplate):
+        key = function
+
+        def generic(self, args: tuple[Any, ...], kws: Any) -> Any:
+            joined = _joined(args[leading:])
+            if joined is None or kws:
+                return None
+            if leading:  # a choice between values of one type
+                return signature(result(joined), *args[:leading], joined, joined)
+            return signature(result(joined), *_as_duals(args, joined))
+
+    if function in _POWERS:
+        Template.prefer_literal = True
+    infer_global(function)(Template)
 
 
 def _teach(
-    functions: tuple[Any, ...], count: int, result: Callable[[DualType], Any], write: Any
+    functions: tuple[Any, ...], counts: range, result: Callable[[DualType], Any], write: Any
 ) -> None:
-    """Functions of ``count`` numbers; ``write`` makes a Dual, or a Lane of a truth value."""
-
-    def typed(*kinds: Any) -> Any:
-        joined = _joined(kinds)
-        if joined is None:
-            return None
-        return signature(result(joined), *_as_duals(kinds, joined))
-
-    typers = {1: lambda a: typed(a), 2: lambda a, b: typed(a, b)}
+    """Functions of ``counts`` numbers; ``write`` makes a Dual, or a Lane of a truth value."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        duals = [_unpacked(context, builder, *pair) for pair in zip(sig.args, args, strict=True)]
+        bits = next(kind.bits for kind in sig.args if isinstance(kind, DualType))
+        duals = [
+            _unpacked(context, builder, kind, value)
+            if isinstance(kind, DualType)
+            else _literal(builder, kind.literal_value, bits)
+            for kind, value in zip(sig.args, args, strict=True)
+        ]
         written = write(*duals)
         if isinstance(written, Lane):
             return written.value
         return _packed(context, builder, written, sig.return_type)
 
     for function in functions:
-        type_callable(function)(lambda context: typers[count])
-        lower_builtin(function, *[DualType] * count)(lower)
+        _template(function, result)
+        for count in counts:
+            lower_builtin(function, *[DualType] * count)(lower)
+        if function in _POWERS:
+            lower_builtin(function, DualType, types.IntegerLiteral)(lower)
+            lower_builtin(function, types.IntegerLiteral, DualType)(lower)
 
 
-def _teach_static_power() -> None:
-    """x**k for a constant k: products, or a root."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = sig.args[0]
-        x = _unpacked(context, builder, kind, args[0])
-        k = getattr(sig.args[1], "value", None)
-        k = sig.args[1].literal_value if k is None else k
-        if not isinstance(k, (int, float)) or not (k == 0.5 or (k == int(k) and abs(k) <= 64)):
-            raise NotImplementedError  # the general rule
-        if k == 0.5:
-            y = m.sqrt(x.value)
-            result = x.chain(y, lambda: 0.5 / y)
-        else:
-            n = int(k)
-            value = m.integer_power(x.value, n)
-            result = x.chain(value, lambda: m.integer_power(x.value, n - 1) * float(n) if n else 0.0)
-        return _packed(context, builder, result, sig.return_type)
-
-    for function in (operator.pow, operator.ipow):
-        lower_builtin(function, DualType, types.Omitted)(lower)
-        lower_builtin(function, DualType, types.IntegerLiteral)(lower)
-
-
-def _teach_choices() -> None:
-    """np.where on single numbers, np.clip, and max and min of more than two."""
-
-    @type_callable(np.where)
-    def where_typer(context: Any) -> Any:
-        def typer(condition: Any, x: Any, y: Any) -> Any:
-            joined = _joined((x, y))
-            if joined is None or not isinstance(condition, types.Boolean):
-                return None
-            return signature(joined, types.boolean, joined, joined)
-
-        return typer
+def _teach_where() -> None:
+    """np.where on single numbers."""
 
     @lower_builtin(np.where, types.Boolean, DualType, DualType)
     def where(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.select(*args)
 
-    def chained(rules: list[Callable[[Dual, Dual], Dual]]) -> Any:
-        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            first, *rest = (
-                _unpacked(context, builder, *pair) for pair in zip(sig.args, args, strict=True)
-            )
-            for other, rule in zip(rest, rules, strict=True):
-                first = rule(first, other)
-            return _packed(context, builder, first, sig.return_type)
-
-        return lower
-
-    def typed(*kinds: Any) -> Any:
-        joined = _joined(kinds)
-        return None if joined is None else signature(joined, *_as_duals(kinds, joined))
-
-    type_callable(np.clip)(lambda context: lambda a, a_min, a_max: typed(a, a_min, a_max))
-    lower_builtin(np.clip, *[DualType] * 3)(chained([_extreme(">"), _extreme("<")]))
-    for function, sign in ((max, ">"), (min, "<")):
-        type_callable(function)(lambda context: lambda a, b, c: typed(a, b, c))
-        type_callable(function)(lambda context: lambda a, b, c, d: typed(a, b, c, d))
-        lower_builtin(function, *[DualType] * 3)(chained([_extreme(sign)] * 2))
-        lower_builtin(function, *[DualType] * 4)(chained([_extreme(sign)] * 3))
+    _template(np.where, lambda kind: kind, leading=1)
 
 
 def _unary(value: Callable[[Lane], Lane], slope: Callable[[Lane, Lane], Any]) -> Any:
@@ -421,22 +410,29 @@ def _unary(value: Callable[[Lane], Lane], slope: Callable[[Lane, Lane], Any]) ->
     return write
 
 
+_ONE, _TWO = range(1, 2), range(2, 3)
+
 for _functions, _row in _UNARY.items():
-    _teach(_functions, 1, lambda kind: kind, _unary(*_row))
+    _teach(_functions, _ONE, lambda kind: kind, _unary(*_row))
 for _functions, _step in _STEPS.items():
     _teach(
-        _functions, 1, lambda kind: DualType(kind.bits, False), lambda x, f=_step: Dual(f(x.value))
+        _functions,
+        _ONE,
+        lambda kind: DualType(kind.bits, False),
+        lambda x, f=_step: Dual(f(x.value)),
     )
 for _functions, _ask in _QUESTIONS.items():
-    _teach(_functions, 1, lambda kind: types.boolean, lambda x, f=_ask: f(x.value))
+    _teach(_functions, _ONE, lambda kind: types.boolean, lambda x, f=_ask: f(x.value))
 for _operator, _sign in _COMPARISONS.items():
     _teach(
         (_operator,),
-        2,
+        _TWO,
         lambda kind: types.boolean,
         lambda a, b, sign=_sign: a.value.compare(sign, b.value),
     )
 for _functions, _rule in _BINARY.items():
-    _teach(_functions, 2, lambda kind: kind, _rule)
-_teach_static_power()
-_teach_choices()
+    _teach(_functions, _TWO, lambda kind: kind, _rule)
+for _function, _rule in ((max, _extreme(">")), (min, _extreme("<"))):
+    _teach((_function,), range(2, 5), lambda kind: kind, partial(_folded, _rule))
+_teach((np.clip,), range(3, 4), lambda kind: kind, _clip)
+_teach_where()

@@ -245,9 +245,7 @@ def loss(row: Any) -> Loss:
     """The row of that name, or that of a user's function (``fastnn.engines.CustomFunction``)."""
     if isinstance(row, str):
         return LOSSES[row]
-    return Loss(
-        lambda o, t, _: row.value(o, t), lambda o, t, _: row.slope(o, t), _mean_of_elements
-    )
+    return Loss(lambda o, t, _: row.value(o, t), lambda o, t, _: row.slope(o, t), _mean_of_elements)
 
 
 # --------------------------------------------------------------------------- optimizers

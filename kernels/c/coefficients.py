@@ -135,7 +135,7 @@ def more(bits: int, shift: int, pole: int) -> None:
     polynomial("COS", bits, cos_root, (0, eighth), cos, one)
     polynomial("ATAN", bits, atan_root, (0, (mp.sqrt(2) - 1) ** 2), atan, one)
     polynomial("ERF", bits, erf_root, (0, 1), erf, one)
-    print(f"    # (shift, pole)\n    (\"normal_tail_at\", {bits}): ({shift}, {pole}),")
+    print(f'    # (shift, pole)\n    ("normal_tail_at", {bits}): ({shift}, {pole}),')
 
 
 if __name__ == "__main__":
