@@ -81,7 +81,7 @@ class _Custom:
             self._value = functions.copied(function)
             self._slope = None if derivative is None else functions.copied(derivative)
         except RecursionError as error:
-            raise ValueError(f"{call}: {error}, which cannot be compiled") from None
+            raise ValueError(f"the {self.KIND} {self.name!r} cannot be compiled: {error}") from None
         self._identity = (
             type(self),
             functions.identity(function),
@@ -239,12 +239,18 @@ class _Custom:
         return self
 
     def __reduce__(self) -> Any:
-        """By name where the name leads here, as for a decorated function; else by its parts."""
+        """By name where a module's name leads here, as for a decorated function; else by its parts.
+
+        What stands in ``__main__`` goes by its parts, which cloudpickle takes by value, since
+        a worker's ``__main__`` is another. Plain pickle finds the function within this object.
+        """
         found: Any = sys.modules.get(self.__module__)
         for part in self.__qualname__.split("."):
             found = getattr(found, part, None)
-        if found is self:
+        if found is self and self.__module__ != "__main__":
             return self.__qualname__
+        if found is self:
+            self.function.__qualname__ = f"{self.__qualname__}.function"
         return type(self), (self.function, self.derivative, self.name)
 
 

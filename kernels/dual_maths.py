@@ -10,8 +10,9 @@ polynomials from ``polynomials.py``: a few ulp each, NaN and inf as IEEE has it.
 Python would raise (log of -1, overflow) the result is NaN or inf. ``sin``, ``cos`` and
 ``tan`` keep their accuracy up to |x| = 1e6.
 
-The only fast-math flag is ``contract``, which allows fused multiply-add. ``reassoc`` would
-undo the argument reductions; the others change what NaN, inf or the zeros mean.
+There are no fast-math flags. ``reassoc`` would undo the argument reductions, ``contract``
+leave the rounding to what surrounds an expression, the others change what NaN, inf or the
+zeros mean. Fused multiply-adds stand where they are meant.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ import math
 from typing import Any
 
 from llvmlite import ir
+from numba.core.registry import cpu_target
 
 from .polynomials import POLYNOMIALS
 
-_FLAGS = ("contract",)
+_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+HAS_FMA = "+fma" in _FEATURES.split(",") or _TRIPLE.startswith(("aarch64", "arm64"))
+
 FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
 _MANTISSA = {32: 23, 64: 52}  # bits
 _BIAS = {32: 127, 64: 1023}
@@ -60,7 +64,7 @@ class Lane:
         is_float = not isinstance(self.value.type, ir.IntType)
         values = [self.of(x) for x in operands]
         if is_float:
-            return Lane(self.builder, getattr(self.builder, f"f{kind}")(*values, flags=_FLAGS))
+            return Lane(self.builder, getattr(self.builder, f"f{kind}")(*values))
         return Lane(self.builder, getattr(self.builder, kind)(*values))
 
     def __add__(self, other: Any) -> Lane:
@@ -88,7 +92,7 @@ class Lane:
         return self._write("div", other, self)
 
     def __neg__(self) -> Lane:
-        return Lane(self.builder, self.builder.fneg(self.value, flags=_FLAGS))
+        return Lane(self.builder, self.builder.fneg(self.value))
 
     def __and__(self, other: Any) -> Lane:
         return Lane(self.builder, self.builder.and_(self.value, self.of(other)))
@@ -118,6 +122,12 @@ class Lane:
 
     def __ge__(self, other: Any) -> Lane:
         return self.compare(">=", other)
+
+    def times_plus(self, factor: Any, summand: Any) -> Lane:
+        """``self * factor + summand`` in one rounding, if the processor has that."""
+        if not HAS_FMA:
+            return self * factor + summand
+        return self.intrinsic("fma", factor, summand)
 
     def is_nan(self) -> Lane:
         """Whether it is NaN."""
@@ -212,14 +222,14 @@ def _horner(x: Lane, name: str) -> Lane:
     *rest, last = POLYNOMIALS[name, x.bits]
     result = x.like(last)
     for coefficient in reversed(rest):
-        result = result * x + coefficient
+        result = result.times_plus(x, coefficient)
     return result
 
 
-def _nearest(x: Lane) -> tuple[Lane, Lane]:
-    """The integer nearest to x, as a float and as an integer; |x| < 2**22 (2**51)."""
+def _nearest(x: Lane, factor: float = 1.0) -> tuple[Lane, Lane]:
+    """The integer nearest to x · factor, below 2**22 (2**51), as a float and as an integer."""
     rounder = x.like(1.5 * 2.0 ** _MANTISSA[x.bits])
-    rounded = x + rounder
+    rounded = x.times_plus(factor, rounder)
     return rounded - rounder, rounded.as_bits() - rounder.as_bits()
 
 
@@ -232,12 +242,12 @@ def _power_of_two(n: Lane, bits: int) -> Lane:
 
 def _reduced_expm1(x: Lane, beyond: Lane | None = None) -> tuple[Lane, Lane]:
     """expm1(r) of x = n ln 2 + r, |r| ≤ ln(2)/2, and n; ``beyond`` continues x's last bit."""
-    k, n = _nearest(x * math.log2(math.e))
+    k, n = _nearest(x, math.log2(math.e))
     high, low = _LN2[x.bits]
-    r = (x - k * high) - k * low
+    r = k.times_plus(-low, k.times_plus(-high, x))
     if beyond is not None:
         r = r + beyond
-    return r * r * _horner(r, "expm1") + r, n
+    return (r * r).times_plus(_horner(r, "expm1"), r), n
 
 
 def _scaled(p: Lane, n: Lane, x: Lane, lowest: float, highest: float) -> Lane:
@@ -259,7 +269,7 @@ def exp2(x: Lane) -> Lane:
     lowest, highest = 1.0 - _BIAS[x.bits], float(_BIAS[x.bits] + 1)
     k, n = _nearest(at_most(at_least(x, lowest), highest))
     r = (at_most(at_least(x, lowest), highest) - k) * math.log(2)
-    p = r * r * _horner(r, "expm1") + r
+    p = (r * r).times_plus(_horner(r, "expm1"), r)
     y = _scaled(p, n, x, lowest, highest)
     return (x >= highest).pick(math.inf, y)
 
@@ -268,7 +278,7 @@ def _expm1_within(x: Lane) -> Lane:
     """expm1(x) for |x| ≤ 80."""
     p, n = _reduced_expm1(x)
     scale = _power_of_two(n, x.bits)
-    return scale * p + (scale - 1.0)
+    return scale.times_plus(p, scale - 1.0)
 
 
 def expm1(x: Lane) -> Lane:
@@ -315,7 +325,7 @@ def log(x: Lane) -> Lane:
     # log m = 2s p(s²); its first term is added last but one, the big one last
     tail = odd * (_horner(s * s, "log") - 1.0)
     high, low = _LN2[bits]
-    y = k * high + (odd + (tail + k * low))
+    y = k.times_plus(high, odd + k.times_plus(low, tail))
     y = (x < math.inf).pick(y, x)
     return (x > 0).pick(y, (x < 0).pick(math.nan, (x >= 0).pick(x.like(-math.inf), x)))
 
@@ -407,10 +417,10 @@ def cbrt(x: Lane) -> Lane:
 def _reduced_angle(x: Lane) -> tuple[Lane, Lane]:
     """r of x = n π/2 + r, |r| ≤ π/4, and n; the subtraction is done in 64 bits."""
     wide = x.widened()
-    k, n = _nearest(wide * (2 / math.pi))
+    k, n = _nearest(wide, 2 / math.pi)
     r = wide
     for part in _HALF_PI:
-        r = r - k * part
+        r = k.times_plus(-part, r)
     return r.narrowed(x.bits), n
 
 
