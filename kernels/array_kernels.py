@@ -30,7 +30,6 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.compiler import Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.errors import NumbaError
 from numba.core.registry import cpu_target
 
 from .duals import DualType
@@ -175,7 +174,7 @@ def _compiled(function: Function, kinds: list[Any], library: Any) -> Any:
             flags,
             {},
         )
-    except NumbaError as error:
+    except Exception as error:  # mostly a NumbaError, yet not for all that Numba lacks
         raise _explained(error, function) from error
     library.add_linking_library(compiled.library)
 
@@ -237,7 +236,7 @@ _REASONS = (
 )
 
 
-def _explained(error: NumbaError, function: Function) -> CompileError:
+def _explained(error: Exception, function: Function) -> CompileError:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if "nopython" not in line]
     reason, can_help = next(filter(None, lines), "Numba gives no reason"), True

@@ -12,11 +12,15 @@ from collections.abc import Callable, Hashable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 Function = Callable[..., Any]
 
 
 def unwrapped(value: Any) -> Any:
     """The plain function within a custom activation or loss; anything else as it is."""
+    if not callable(getattr(type(value), "address", None)):
+        return value
     inner = getattr(value, "function", None)
     return inner if isinstance(inner, FunctionType) else value
 
@@ -80,6 +84,7 @@ def identity(function: Any) -> Hashable:
     return (
         function.__code__,
         tuple(map(_value_identity, function.__defaults__ or ())),
+        tuple((n, _value_identity(v)) for n, v in (function.__kwdefaults__ or {}).items()),
         tuple(map(_value_identity, _cells(function))),
         tuple((name, _value_identity(value)) for name, value in references(function).items()),
     )
@@ -88,8 +93,10 @@ def identity(function: Any) -> Hashable:
 def _value_identity(value: Any) -> Hashable:
     if isinstance(value, FunctionType):
         return identity(value)
-    if isinstance(value, (bool, int, float, str)) or type(value).__module__ == "numpy":
+    if isinstance(value, (bool, int, float, str, np.generic)):
         return (type(value), repr(value))  # tells 1 from 1.0, 0.0 from -0.0; NaN is NaN
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return (value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, tuple):
         return tuple(map(_value_identity, value))
     if isinstance(value, ModuleType):

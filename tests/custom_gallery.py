@@ -193,6 +193,10 @@ def leaky(slope: float) -> Function:
     return leak
 
 
+def shifted(table: np.ndarray) -> Function:
+    return lambda x: x + table[2500]
+
+
 def bump(center: float, width: float) -> Function:
     def shape(e):
         return 1 / (1 + e * e)
