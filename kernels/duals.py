@@ -161,13 +161,19 @@ def _literal(builder: Any, number: int, bits: int) -> Dual:
 
 # --------------------------------------------------------------------------- rows
 
+
+def _bounded(slope: Lane) -> Lane:
+    """An exponential's slope, below overflow: 1 / (1 + exp(-x)) then has slope 0, not 0 · inf."""
+    return m.at_most(slope, 2.0 ** (120 if slope.bits == 32 else 1015))
+
+
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
 #: functions of one number -> (f(x), f'(x, y) with y = f(x))
 _UNARY: dict[tuple[Any, ...], tuple[Callable[[Lane], Lane], Callable[[Lane, Lane], Any]]] = {
-    (math.exp, np.exp): (m.exp, lambda x, y: y),
-    (math.exp2, np.exp2): (m.exp2, lambda x, y: y * math.log(2)),
-    (math.expm1, np.expm1): (m.expm1, lambda x, y: y + 1.0),
+    (math.exp, np.exp): (m.exp, lambda x, y: _bounded(y)),
+    (math.exp2, np.exp2): (m.exp2, lambda x, y: _bounded(y) * math.log(2)),
+    (math.expm1, np.expm1): (m.expm1, lambda x, y: _bounded(y + 1.0)),
     (math.log, np.log): (m.log, lambda x, y: 1.0 / x),
     (math.log1p, np.log1p): (m.log1p, lambda x, y: 1.0 / (x + 1.0)),
     (math.log2, np.log2): (m.log2, lambda x, y: math.log2(math.e) / x),
@@ -236,7 +242,7 @@ def _power(a: Dual, b: Dual) -> Dual:
         by_base = a.slope * (b.value * m.power(a.value, b.value - 1.0, logarithm))
         by_base = b.value.compare("==", 0.0).pick(0.0, by_base)
     if b.slope is not None:
-        change = value * logarithm.narrowed(value.bits)
+        change = _bounded(value) * logarithm.narrowed(value.bits)
         by_exponent = b.slope * (value.compare("==", 0.0)).pick(0.0, change)
     return Dual(value, _sum(by_base, by_exponent))
 

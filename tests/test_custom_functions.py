@@ -144,6 +144,19 @@ def test_kinks_are_pytorchs() -> None:
     assert slope_at_zero(lambda x: x**2 + x**0) == 0
 
 
+def test_what_saturates_has_no_slope(dtype: np.dtype) -> None:
+    z = np.concatenate([-np.geomspace(1, 1e4, 500), [-np.inf]]).astype(dtype)
+    for function in (
+        gallery.swishy,
+        lambda x: 1 / (1 + math.exp(-2 * x)),
+        lambda x: 1 / (1 + 2**-x),
+    ):
+        value, slope = fastnn.activation(function)._compiled((z,))
+        assert not np.isnan(slope[:-1]).any()
+        assert np.abs(slope[:-1]).max() < 0.5
+        assert value[-2] == slope[-2] == 0
+
+
 def test_special_numbers() -> None:
     def compiled(f, *numbers: float) -> list[float]:
         def function(x):
