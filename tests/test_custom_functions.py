@@ -625,6 +625,15 @@ def test_without_numba() -> None:
             Sequential([Dense(1, activation=custom)], input_size=1, engine="cython")
         except ImportError as error:
             print(error)
+        loss = fastnn.loss(lambda o, t: (o - t) ** 2, derivative=lambda o, t: 2 * (o - t))
+        model = Sequential([Dense(1)], input_size=1, engine="cython")
+        model.train_on_batch([[1.0]], [2.0], "mse")
+        before = model.optimizer_state()[0], model.parameters.tolist()
+        try:
+            model.fit([[1.0]], [1.0], loss=loss)
+        except ImportError as error:
+            print(error)
+        assert before == (model.optimizer_state()[0], model.parameters.tolist())
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
@@ -634,7 +643,7 @@ def test_without_numba() -> None:
         timeout=100,
     )
     lines = done.stdout.splitlines()
-    assert len(lines) == 2, done.stderr
+    assert len(lines) == 3, done.stderr
     assert all('pip install "fastnn-kernels[numba]"' in line for line in lines)
 
 
