@@ -6,7 +6,7 @@ LLVM turns the loop around a user's function into vectors of whatever width ther
 
 A ``Lane`` is one float (or its bits, or a truth value) in the code being written; Python's
 operators on lanes write instructions. Argument reduction as in Cody & Waite (1980),
-polynomials from ``polynomials.py``: a few ulp each, NaN and inf as IEEE has it. Where
+polynomials from ``numba_coefficients.py``: a few ulp each, NaN and inf as IEEE has it. Where
 Python would raise (log of -1, overflow) the result is NaN or inf. ``sin``, ``cos`` and
 ``tan`` keep their accuracy up to |x| = 1e6.
 
@@ -23,7 +23,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core.registry import cpu_target
 
-from .polynomials import POLYNOMIALS
+from .numba_coefficients import COEFFICIENTS
 
 _TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 HAS_FMA = "+fma" in _FEATURES.split(",") or _TRIPLE.startswith(("aarch64", "arm64"))
@@ -219,7 +219,7 @@ def at_most(x: Lane, high: float) -> Lane:
 
 
 def _horner(x: Lane, name: str) -> Lane:
-    *rest, last = POLYNOMIALS[name, x.bits]
+    *rest, last = COEFFICIENTS[name, x.bits]
     result = x.like(last)
     for coefficient in reversed(rest):
         result = result.times_plus(x, coefficient)
@@ -489,7 +489,7 @@ def acos(x: Lane) -> Lane:
 
 def _erfc_outside(a: Lane) -> Lane:
     """erfc(a) for a ≥ 0, by the normal distribution's tail of coefficients.py at t = a√2."""
-    shift, pole = POLYNOMIALS["normal_tail_at", a.bits]
+    shift, pole = (COEFFICIENTS[f"normal_tail_{part}", a.bits] for part in ("shift", "pole"))
     a = at_most(a, 9.5 if a.bits == 32 else 27.2)
     # a² is split, so that its rounding, which the exponential would magnify, comes back
     low_bits = (1 << (_MANTISSA[a.bits] + 2) // 2) - 1
