@@ -157,7 +157,7 @@ class _Custom:
         array_kernels = importlib.import_module(".kernels.array_kernels", __package__)
         try:
             build = getattr(array_kernels, self.KIND)
-            return build(self.function, self.derivative, itemsize)
+            return build(self._value, self._slope, itemsize)
         except array_kernels.CompileError as error:
             raise self._refusal(error) from error
 

@@ -490,6 +490,7 @@ def test_globals_are_read_at_creation(monkeypatch: pytest.MonkeyPatch) -> None:
     z = np.array([-1.0])
     for custom, expected in ((before, -0.125), (after, -0.5)):
         assert custom.value(z) == _value_only(custom, z) == [expected]
+        assert _value_only(custom, z.astype(np.float32)) == [expected]  # compiled only now
     assert before != after
 
 
