@@ -277,7 +277,7 @@ OUTLINE double output_loss(const Plan *plan, const Job *job, int64_t position, d
     const T *y = rows_of(plan->space.activation, depth, first);
     T *delta = rows_of(plan->space.delta, depth, first);
     Group group = {.output = y, .stride = stride, .outputs = last->out, .rows = rows,
-                   .parameter = (T)recipe->parameter, .custom = recipe->custom};
+                   .parameter = (T)recipe->parameter};
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = row_at(job, position + first + r);
         const T weight = job->weight ? ((const T *)job->weight)[row] : 1;
@@ -288,6 +288,7 @@ OUTLINE double output_loss(const Plan *plan, const Job *job, int64_t position, d
     }
     for (int64_t r = rows; r < BLOCK; r++)
         group.weight[r] = 0;
+    group.custom = recipe->custom;
     if (job->kind == EVALUATE)
         return group_loss(recipe->loss, &group);
     if (direct) {
