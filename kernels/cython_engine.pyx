@@ -433,9 +433,10 @@ cdef class Trainer:
     cdef Job job
     cdef Network network
     cdef _Pool pool
-    cdef object seed, order, loss
+    cdef object seed, order
     cdef int64_t depth, batch_size
     cdef bint takes_labels
+    cdef object loss  # keeps a user's function
 
     def __cinit__(self, Network network, loss, optimizer, batch_size, seed, threads):
         cdef const Instance *instance = network.instance
