@@ -126,7 +126,7 @@ def target(
     if array.shape != (rows, outputs):
         raise ValueError(_shape_error(array, loss, (rows, outputs), name))
     array = plain(array, dtype, engine, name)
-    if loss.name in _BOUNDS:
+    if isinstance(loss.name, str) and loss.name in _BOUNDS:
         low, high, meaning = _BOUNDS[loss.name]
         if array.min() < low or array.max() > high:
             raise ValueError(f"{name} must hold {meaning}, for {loss.name}")

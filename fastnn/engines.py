@@ -90,12 +90,37 @@ KERNELS = (
 # --------------------------------------------------------------------------- specifications
 
 
+class CustomFunction(Protocol):
+    """A user's activation or loss, in the place of a row's name; a loss is a mean of elements.
+
+    A network or trainer keeps the object for as long as it uses an address of it.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    def address(self, itemsize: int) -> int:
+        """The C function on arrays of 4- or 8-byte floats, see ``kernels/array_kernels.py``.
+
+        An activation is ``void (T *inout, T *slope, int64_t n)``: y = f(y) in place, slope
+        (may be NULL) receives f'(z). A loss is ``void (const T *output, const T *target,
+        T *value, T *derivative, int64_t n, T parameter)``.
+        """
+
+    def value(self, *arrays: Array) -> Array:
+        """The plain Python function of each element: of z, or of output and target."""
+
+    def slope(self, *arrays: Array) -> Array:
+        """The derivative by the first argument."""
+
+
 class LayerSpec(NamedTuple):
     """One dense layer. ``dropout`` is the rate applied to its input while training."""
 
     inputs: int
     outputs: int
-    activation: str
+    activation: str | CustomFunction
     use_bias: bool
     dropout: float = 0.0
 
@@ -108,7 +133,7 @@ class LossSpec(NamedTuple):
     ``binary_cross_entropy``); otherwise it takes the network's output.
     """
 
-    name: str
+    name: str | CustomFunction
     parameter: float = 0.0
     fused: bool = False
 

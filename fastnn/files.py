@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import layers
+from . import checks, layers
+from .custom import CustomActivation
 from .engines import load as load_engine
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ def save_model(
     write_safetensors(path, tensors, header)
 
 
-def load_model(path: Path, engine: str = "auto") -> Sequential:
+def load_model(
+    path: Path, engine: str = "auto", custom: Mapping[str, CustomActivation] | None = None
+) -> Sequential:
     """Read a model that ``save_model`` wrote.
 
     Parameters
@@ -119,6 +122,8 @@ def load_model(path: Path, engine: str = "auto") -> Sequential:
     path : str or path-like
     engine : str
         The engine to run it on: "auto", "cython", "numba" or "numpy".
+    custom : mapping of str to CustomActivation, optional
+        The functions that the file names; it holds no code.
 
     Returns
     -------
@@ -129,6 +134,8 @@ def load_model(path: Path, engine: str = "auto") -> Sequential:
     ------
     FileFormatError
         If the file is not a whole and consistent model file.
+    ValueError
+        If it names a custom activation that ``custom`` lacks.
     OSError
         If it cannot be read.
     """
@@ -138,7 +145,8 @@ def load_model(path: Path, engine: str = "auto") -> Sequential:
     with open(path, "rb") as file:
         entries, metadata = _read_header(file)
         config, optimizer = _describe(metadata)
-        parameters = _parameter_shapes(config)
+        custom = _check_custom(config, custom)
+        parameters = _parameter_shapes(config, custom)
         size = sum(math.prod(shape) for shape in parameters.values())
         count = sum(name.startswith("optimizer.") for name in entries) if optimizer else 0
         moments = {f"optimizer.{k}": (size,) for k in range(count)}
@@ -148,7 +156,7 @@ def load_model(path: Path, engine: str = "auto") -> Sequential:
         if not np.isfinite(tensor).all():
             raise FileFormatError(f"{name} holds NaN or inf")
     try:
-        model = Sequential.from_config(config | {"input_size": None}, engine=engine)
+        model = Sequential.from_config(config | {"input_size": None}, engine, custom)
         flat = np.concatenate([tensors[name].ravel() for name in parameters])
         model._build(config["input_size"], flat)  # without drawing initial weights
         if optimizer:
@@ -183,7 +191,30 @@ def _describe(metadata: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, An
     return config, optimizer
 
 
-def _parameter_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def _check_custom(
+    config: Mapping[str, Any], custom: Mapping[str, CustomActivation] | None
+) -> Mapping[str, CustomActivation]:
+    """The user's functions, all that the description names among them."""
+    if not isinstance(custom, Mapping | None):
+        raise TypeError(f"custom must map names to fastnn.activation(f), not {custom!r}")
+    custom = custom or {}
+    for name, function in custom.items():
+        checks.instance(f"custom[{name!r}]", function, CustomActivation, "fastnn.activation(f)")
+    descriptions = config.get("layers")
+    names = layers.custom_names(descriptions) if isinstance(descriptions, list) else []
+    missing = [name for name in dict.fromkeys(names) if name not in custom]
+    if missing:
+        example = ", ".join(f"{name!r}: {name}" for name in missing)
+        raise ValueError(
+            f"the model uses the custom activation {missing[0]!r}, which is not in the file: "
+            f"fastnn.load(path, custom={{{example}}})"
+        )
+    return custom
+
+
+def _parameter_shapes(
+    config: Mapping[str, Any], custom: Mapping[str, CustomActivation]
+) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter that the description calls for."""
     inputs, descriptions = config.get("input_size"), config.get("layers")
     if not _is_count(inputs, 1) or not isinstance(descriptions, list):
@@ -191,7 +222,7 @@ def _parameter_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     if config.get("dtype") not in ("float32", "float64"):
         raise FileFormatError(f"a model has no dtype {config.get('dtype')!r}")
     try:
-        found = layers.check(map(layers.from_config, descriptions))
+        found = layers.check([layers.from_config(layer, custom) for layer in descriptions])
     except (ValueError, TypeError) as error:
         raise FileFormatError(f"the description of the layers is not valid: {error}") from error
     shapes: dict[str, tuple[int, ...]] = {}

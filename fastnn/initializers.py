@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines import LayerSpec
+from .engines import CustomFunction, LayerSpec
 from .kernels import random
 
 Array = NDArray[Any]
@@ -37,7 +37,7 @@ INITIALIZERS: dict[str, Callable[[int, int, int], Array]] = {
 _RELU_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus", "hard_swish")
 
 
-def automatic(activation: str) -> str:
+def automatic(activation: str | CustomFunction) -> str:
     """What "auto" stands for; selu keeps unit variance from lecun_normal only."""
     if activation == "selu":
         return "lecun_normal"

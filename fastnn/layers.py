@@ -7,7 +7,7 @@ shared, compared, printed and stored. What may follow what is checked here, once
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from . import checks
+from .custom import CustomActivation
 from .engines import ACTIVATIONS, LayerSpec
 from .initializers import INITIALIZERS
 
@@ -33,8 +34,9 @@ class Dense:
     ----------
     units : int
         Number of outputs.
-    activation : str, default "identity"
-        A row of ``fastnn.engines.ACTIVATIONS``; "softmax" only in the last layer.
+    activation : str or CustomActivation, default "identity"
+        A row of ``fastnn.engines.ACTIVATIONS``, "softmax" only in the last layer; or what
+        ``fastnn.activation`` made.
     use_bias : bool, default True
     initializer : str, default "auto"
         Where W starts: "glorot_uniform", "he_normal", "lecun_normal", "normal" or
@@ -46,7 +48,7 @@ class Dense:
     """
 
     units: int
-    activation: str = "identity"
+    activation: str | CustomActivation = "identity"
     use_bias: bool = True
     initializer: str = "auto"
 
@@ -54,7 +56,12 @@ class Dense:
         units = checks.whole("units", self.units, at_most=MOST_UNITS)
         object.__setattr__(self, "units", units)
         object.__setattr__(self, "use_bias", checks.flag("use_bias", self.use_bias))
-        checks.choice("activation", self.activation, ACTIVATIONS)
+        if not isinstance(self.activation, CustomActivation):
+            if callable(self.activation):
+                raise TypeError(
+                    f"activation must be a name or fastnn.activation(f), not {self.activation!r}"
+                )
+            checks.choice("activation", self.activation, ACTIVATIONS)
         checks.choice("initializer", self.initializer, ("auto", *INITIALIZERS))
 
 
@@ -176,14 +183,50 @@ def table(layers: tuple[Layer, ...], specs: tuple[LayerSpec, ...]) -> str:
 
 
 def to_config(layer: Layer) -> dict[str, Any]:
-    """The layer as plain data for JSON."""
-    return {"type": type(layer).__name__, **asdict(layer)}
+    """The layer as plain data for JSON; a custom activation by its name."""
+    config = {"type": type(layer).__name__, **asdict(layer)}
+    if isinstance(config.get("activation"), CustomActivation):
+        config["activation"] = {"custom": config["activation"].name}
+    return config
 
 
-def from_config(config: Any) -> Layer:
-    """The inverse of ``to_config``; raises as the constructors do."""
+def from_config(config: Any, custom: Mapping[str, CustomActivation] | None = None) -> Layer:
+    """The inverse of ``to_config``; raises as the constructors do.
+
+    ``custom`` holds the custom activations by name.
+    """
     if not isinstance(config, dict):
         raise TypeError(f"the description of a layer must be a dict, not {config!r}")
     arguments = dict(config)
+    for name in custom_names([config]):
+        if name not in (custom or {}):
+            raise ValueError(
+                f"custom activation {name!r} is needed: give it as custom={{{name!r}: …}}"
+            )
+        arguments["activation"] = checks.instance(
+            f"custom[{name!r}]", (custom or {})[name], CustomActivation, "fastnn.activation(f)"
+        )
     kind = _TYPES[checks.choice("layer type", arguments.pop("type", None), _TYPES)]
     return kind(**arguments)
+
+
+def custom_names(configs: Iterable[Any]) -> list[str]:
+    """The names of the custom activations that these descriptions of layers ask for."""
+    asked = (config.get("activation") for config in configs if isinstance(config, dict))
+    return [found["custom"] for found in asked if isinstance(found, dict) and _is_named(found)]
+
+
+def _is_named(found: dict[str, Any]) -> bool:
+    return found.keys() == {"custom"} and isinstance(found["custom"], str)
+
+
+def check_custom_names(layers: tuple[Layer, ...]) -> None:
+    """Refuse two custom activations of one name, which no description could tell apart."""
+    known: dict[str, CustomActivation] = {}
+    for layer in layers:
+        own = getattr(layer, "activation", None)
+        if isinstance(own, CustomActivation) and known.setdefault(own.name, own) != own:
+            raise ValueError(
+                f"two different activations are called {own.name!r}: "
+                "name them, fastnn.activation(f, name=…)"
+            )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import checks
-from .engines import LossSpec
+from .custom import CustomLoss
+from .engines import CustomFunction, LossSpec
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,14 @@ _FUSED = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 
 
-def resolve(loss: Any, last_activation: str) -> LossSpec:
+def resolve(loss: Any, last_activation: str | CustomFunction) -> LossSpec:
     """The engines' row for ``loss`` on a network that ends in ``last_activation``.
 
     Parameters
     ----------
-    loss : str, Huber or Quantile
-        A name of ``LOSSES``.
-    last_activation : str
+    loss : str, Huber, Quantile or CustomLoss
+        A name of ``LOSSES``, or what ``fastnn.loss`` made.
+    last_activation : str or CustomActivation
 
     Returns
     -------
@@ -76,7 +77,10 @@ def resolve(loss: Any, last_activation: str) -> LossSpec:
         return LossSpec("huber", loss.delta)
     if isinstance(loss, Quantile):
         return LossSpec("quantile", loss.q)
-    checks.instance("loss", loss, str, "a name such as 'mse', Huber(…) or Quantile(…)")
+    if isinstance(loss, CustomLoss):
+        return LossSpec(loss)
+    example = "a name such as 'mse', Huber(…), Quantile(…) or fastnn.loss(f)"
+    checks.instance("loss", loss, str, example)
     name = checks.choice("loss", loss, LOSSES)
     if name not in _FUSED or last_activation not in PROBABILITIES:
         return LossSpec(name)

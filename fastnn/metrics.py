@@ -110,7 +110,7 @@ def resolve(metrics: Any, loss: LossSpec, target: Array) -> dict[str, Metric]:
             name = checks.choice("metric", metric, METRICS)
             if name != "accuracy" and target.ndim == 1:
                 raise ValueError(f"metric {name!r} needs rows as targets, not labels")
-            threshold = _THRESHOLDS.get((loss.name, loss.fused), np.nan)
+            threshold = _THRESHOLDS.get((str(loss.name), loss.fused), np.nan)
             function = _accuracy(threshold) if name == "accuracy" else _METRICS[name]
         if name in found or name in ("loss", "learning_rate"):
             raise ValueError(f"two series of the history would be called {name!r}")

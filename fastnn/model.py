@@ -10,7 +10,7 @@ RuntimeError instead of a mixture.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from . import arrays, checks, lbfgs, losses, optimizers, threads, training
 from . import layers as layers_
 from . import online as online_
+from .custom import CustomActivation
 from .engines import LayerSpec, LossSpec, Network, OptimizerSpec, Trainer
 from .engines import load as load_engine
 from .initializers import initial_parameters
@@ -147,9 +148,9 @@ class Sequential:
             Finite numbers. Not copied if in the model's dtype and C order.
         y : array_like
             Labels (n,), or rows (n, outputs); (n,) too if there is one output.
-        loss : str, Huber or Quantile
-            "mse", "mae", "huber", "quantile", "poisson", "sum_squares", "cross_entropy" or
-            "binary_cross_entropy".
+        loss : str, Huber, Quantile or CustomLoss
+            What ``fastnn.loss`` made, or "mse", "mae", "huber", "quantile", "poisson",
+            "sum_squares", "cross_entropy" or "binary_cross_entropy".
         optimizer : str or optimizer
             "sgd", "rmsprop", "adagrad", "adam", "adamw" or "lbfgs" with their default
             numbers, or SGD(…), Adam(…), …
@@ -434,7 +435,7 @@ class Sequential:
         return self._last_layer.units
 
     @property
-    def last_activation(self) -> str:
+    def last_activation(self) -> str | CustomActivation:
         """The activation of the last layer."""
         return self._last_layer.activation
 
@@ -478,7 +479,14 @@ class Sequential:
         save_model(self, path, checks.flag("optimizer_state", optimizer_state))
 
     def get_config(self) -> dict[str, Any]:
-        """The model without its parameters, as plain data for JSON."""
+        """The model without its parameters, as plain data for JSON.
+
+        Raises
+        ------
+        ValueError
+            If two different custom activations have one name.
+        """
+        layers_.check_custom_names(self.layers)
         return {
             "input_size": self.input_size,
             "dtype": self.dtype.name,
@@ -487,15 +495,23 @@ class Sequential:
         }
 
     @classmethod
-    def from_config(cls, config: Any, engine: str = "auto") -> Sequential:
-        """A new model from what ``get_config`` gave; raises as the constructor does."""
+    def from_config(
+        cls,
+        config: Any,
+        engine: str = "auto",
+        custom: Mapping[str, CustomActivation] | None = None,
+    ) -> Sequential:
+        """A new model from what ``get_config`` gave; raises as the constructor does.
+
+        ``custom`` holds the custom activations by name.
+        """
         if not isinstance(config, dict):
             raise TypeError(f"the description of a model must be a dict, not {config!r}")
         arguments = dict(config)
         descriptions = arguments.pop("layers", None)
         if not isinstance(descriptions, list):
             raise TypeError("the description of a model must list its layers")
-        found = [layers_.from_config(description) for description in descriptions]
+        found = [layers_.from_config(description, custom) for description in descriptions]
         return cls(found, engine=engine, **arguments)
 
     def optimizer_state(self) -> OptimizerState | None:
@@ -539,7 +555,9 @@ class Sequential:
         """Everything that a copy needs; the engine is found again by its name."""
         network = self._network
         return {
-            "config": self.get_config(),
+            "layers": self.layers,
+            "arguments": {"dtype": self.dtype.name, "seed": self.seed},
+            "input_size": self.input_size,
             "engine": self._engine_wanted,
             "parameters": None if network is None else network.get_parameters(),
             "state": None if network is None else network.get_state(),
@@ -550,12 +568,10 @@ class Sequential:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Build the model anew."""
-        config = dict(state["config"])
-        inputs = config.pop("input_size")
-        model = type(self).from_config(config, engine=state["engine"])
+        model = type(self)(state["layers"], engine=state["engine"], **state["arguments"])
         self.__dict__.update(model.__dict__)
         if state["parameters"] is not None:
-            self._build(inputs, state["parameters"])
+            self._build(state["input_size"], state["parameters"])
             self._built().set_state(*state["state"])
         self._state_spec = OptimizerSpec(*state["state_spec"])
         self._epochs, self.history = state["epochs"], state["history"]

@@ -56,7 +56,7 @@ def train(
     else:
         trainer, first_step = online.trainer, online.first_step
     rate = schedule.learning_rate if isinstance(schedule, Constant) else None
-    is_any_target = rows[0].name in _ANY_TARGET
+    is_any_target = not isinstance(rows[0].name, str) or rows[0].name in _ANY_TARGET
     model._online = Online(loss, optimizer, rows, trainer, rate, first_step, is_any_target)
     if rate is None:
         step = first_step + trainer.steps

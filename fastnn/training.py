@@ -95,6 +95,8 @@ def check_data(
 ) -> Data:
     """Plain arrays, or the error that says what is wrong."""
     engine, dtype, outputs = model._engine, model.dtype, model.output_size
+    if not isinstance(loss.name, str) and engine.NAME != "numpy":
+        loss.name.address(dtype.itemsize)  # compile it now: without Numba nothing has changed yet
     X = arrays.matrix(X, dtype, model.input_size, engine, name=f"{prefix}X")
     target = arrays.target(y, loss, (len(X), outputs), dtype, engine, name=f"{prefix}y")
     if weight is not None:

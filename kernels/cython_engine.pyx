@@ -138,11 +138,19 @@ cdef void *_allocate(object bytes) except NULL:
 # --------------------------------------------------------------------------- recipe
 
 
-cdef Recipe _recipe(object loss, object optimizer) except *:
+cdef int _row(tuple table, object name, void **custom, int itemsize) except -1:
+    """The row of a name; of a user's function the row after the last, and its address."""
+    if isinstance(name, str):
+        return table.index(name)
+    custom[0] = <void *><size_t>name.address(itemsize)
+    return len(table)
+
+
+cdef Recipe _recipe(object loss, object optimizer, int itemsize) except *:
     cdef Recipe recipe
     memset(&recipe, 0, sizeof(Recipe))
     if loss is not None:
-        recipe.loss = LOSSES.index(loss.name)
+        recipe.loss = _row(LOSSES, loss.name, &recipe.custom, itemsize)
         recipe.parameter = loss.parameter
         recipe.fused = loss.fused
     if optimizer is not None:
@@ -168,6 +176,7 @@ cdef class Network:
     cdef const Instance *instance
     cdef int typenum, moment_count
     cdef object moments_of  # the optimizer whose moments these are; None: not known yet
+    cdef tuple specs  # keeps the users' functions
     cdef readonly Py_ssize_t size
 
     def __cinit__(self, tuple layers, dtype):
@@ -177,6 +186,7 @@ cdef class Network:
         if self.net.layers == NULL:
             raise MemoryError("cannot allocate the layers of the network")
         self.net.depth = len(layers)
+        self.specs = layers
         end, size = 0, 0
         for l, spec in enumerate(layers):
             in_blocks, out_blocks = -(-spec.inputs // BLOCK), -(-spec.outputs // BLOCK)
@@ -187,7 +197,9 @@ cdef class Network:
             layer = &self.net.layers[l]
             layer.inputs, layer.out = spec.inputs, spec.outputs
             layer.in_blocks, layer.out_blocks = in_blocks, out_blocks
-            layer.activation = ACTIVATIONS.index(spec.activation)
+            layer.activation = _row(
+                ACTIVATIONS, spec.activation, &layer.custom, self.instance.itemsize
+            )
             layer.uses_bias, layer.narrow = spec.use_bias, narrow
             layer.dropout = spec.dropout
             layer.weight_at, layer.weight_size = end, weights
@@ -429,6 +441,7 @@ cdef class Trainer:
     cdef int threads
     cdef int64_t depth, batch_size
     cdef bint takes_labels
+    cdef object loss  # keeps a user's function
 
     def __cinit__(self, Network network, loss, optimizer, batch_size, seed, threads, exactly):
         cdef const Instance *instance = network.instance
@@ -436,7 +449,8 @@ cdef class Trainer:
         self.network, self.seed, self.batch_size = network, seed, batch_size
         self.depth = net.depth
         self.plan.network = net
-        self.plan.recipe = _recipe(loss, optimizer)
+        self.plan.recipe = _recipe(loss, optimizer, instance.itemsize)
+        self.loss = loss
         self.takes_labels = loss.name in ("cross_entropy", "cross_entropy_of_probabilities")
         self.threads = threads
         self.pace = None if exactly or threads == 1 else Pace(threads, batch_size)

@@ -13,6 +13,7 @@ cdef extern from "c/fastnn.h" nogil:
         int64_t inputs "in"
         int64_t out, in_blocks, out_blocks, weight_at, bias_at, weight_size
         int activation, uses_bias, narrow
+        void *custom
         double dropout
         void *transposed
 
@@ -32,6 +33,7 @@ cdef extern from "c/fastnn.h" nogil:
 
     ctypedef struct Recipe:
         int loss
+        void *custom
         double parameter
         int fused, optimizer, nesterov
         double momentum, beta_1, beta_2, epsilon, weight_decay, l2, clip_norm

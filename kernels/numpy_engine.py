@@ -122,24 +122,24 @@ def all_finite(values: Array) -> bool:
 # --------------------------------------------------------------------------- loss and update
 
 
-def _divisor(loss: str, weight: Array | None, rows: int, outputs: int) -> float:
+def _divisor(loss: Any, weight: Array | None, rows: int, outputs: int) -> float:
     """What Σ w·ℓ is divided by; 0 if all the weights are 0."""
     weight_sum = float(rows if weight is None else weight.sum(dtype=np.float64))
-    return numpy_rows.LOSSES[loss].divisor(weight_sum, outputs) if weight_sum else 0.0
+    return numpy_rows.loss(loss).divisor(weight_sum, outputs) if weight_sum else 0.0
 
 
 def _loss_share(
     output: Array,
     target: Array,
     weight: Array | None,
-    loss: str,
+    loss: Any,
     parameter: float,
     divisor: float,
 ) -> tuple[float, Array]:
     """What these rows add to the loss, Σ w·ℓ / divisor, and its derivative (n, outputs)."""
     if divisor == 0:
         return 0.0, np.zeros_like(output)
-    row = numpy_rows.LOSSES[loss]
+    row = numpy_rows.loss(loss)
     if target.ndim == 1:
         target = np.eye(output.shape[1], dtype=output.dtype)[target]
     value = row.value(output, target, parameter)
@@ -276,7 +276,7 @@ class Network:
                 Y = np.where(kept, Y * (1 / (1 - spec.dropout)), 0)
             Z = Y @ weight if bias is None else Y @ weight + bias
             passes.append(_Pass(Y, Z, kept))
-            Y = numpy_rows.ACTIVATIONS[spec.activation].function(Z)
+            Y = numpy_rows.activation(spec.activation).function(Z)
         return (passes[-1].Z if fused else Y), passes
 
     @_quiet
@@ -296,7 +296,7 @@ class Network:
         for index, (spec, layer, (weight, _), (dW, db)) in reversed(list(enumerate(steps))):
             is_last = index == len(self.layers) - 1
             if not (is_last and fused):
-                delta = numpy_rows.ACTIVATIONS[spec.activation].backward(layer.Z, delta)
+                delta = numpy_rows.activation(spec.activation).backward(layer.Z, delta)
             dW[...] = layer.input.T @ delta
             if db is not None:
                 db[...] = delta.sum(axis=0)

@@ -147,6 +147,12 @@ ACTIVATIONS: dict[str, Activation] = {
     "softmax": Activation(_softmax, _softmax_backward),
 }
 
+
+def activation(row: Any) -> Activation:
+    """The row of that name, or that of a user's function (``fastnn.engines.CustomFunction``)."""
+    return ACTIVATIONS[row] if isinstance(row, str) else _elementwise(row.value, row.slope)
+
+
 # --------------------------------------------------------------------------- losses
 
 
@@ -233,6 +239,14 @@ LOSSES: dict[str, Loss] = {
         _mean_of_elements,
     ),
 }
+
+
+def loss(row: Any) -> Loss:
+    """The row of that name, or that of a user's function (``fastnn.engines.CustomFunction``)."""
+    if isinstance(row, str):
+        return LOSSES[row]
+    return Loss(lambda o, t, _: row.value(o, t), lambda o, t, _: row.slope(o, t), _mean_of_elements)
+
 
 # --------------------------------------------------------------------------- optimizers
 

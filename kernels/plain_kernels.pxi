@@ -86,7 +86,7 @@ def loss_value_and_delta(output, target, weight, loss, double parameter, out):
 def optimizer_update(parameters, gradient, moments, optimizer, double rate, int64_t step):
     cdef int typenum = cnp.PyArray_TYPE(parameters), status
     cdef const Instance *instance = _instance(typenum)
-    cdef Recipe recipe = _recipe(None, optimizer)
+    cdef Recipe recipe = _recipe(None, optimizer, 0)
     cdef void *p = _data(parameters, typenum, 1)
     cdef const void *g = _data(gradient, typenum, 1)
     cdef void *m0 = _data(moments[0], typenum, 1) if len(moments) > 0 else NULL

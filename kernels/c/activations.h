@@ -186,9 +186,10 @@ typedef struct {
 #define NAME(name, from) #name,
 #define INDEX(name, from) ACTIVATION_##name,
 ACTIVATIONS(DEFINE)
-static const Activation activations[] = {ACTIVATIONS(ENTRY)};
+/* The row after the last is the user's own: its function stands in the layer. */
+static const Activation activations[] = {ACTIVATIONS(ENTRY){NULL, NULL}};
 static const char *const activation_names[] = {ACTIVATIONS(NAME) NULL};
-enum { ACTIVATIONS(INDEX) ACTIVATION_COUNT };
+enum { ACTIVATIONS(INDEX) ACTIVATION_custom };
 #undef DEFINE
 #undef ENTRY
 #undef NAME

@@ -29,6 +29,7 @@ typedef struct {
     int64_t weight_at, bias_at;    /* offsets into the arenas, in elements */
     int64_t weight_size;           /* padded, in elements */
     int activation;                /* row of activations.h */
+    void *custom;                  /* instead of it: an ActivationForward of the user's */
     int uses_bias;
     int narrow;
     double dropout;                /* rate on the input, while training */
@@ -62,6 +63,7 @@ typedef struct {
 
 typedef struct {
     int loss;         /* row of losses.h */
+    void *custom;     /* instead of it: the LossElements of the user's */
     double parameter; /* of the loss */
     int fused;        /* the loss takes z of the last layer */
     int optimizer;    /* row of optimizers.h */

@@ -115,7 +115,7 @@ OUTLINE int predict(const Network *network, const void *X, void *out, int64_t fi
                 softmax_rows(y, stride, layer->out, rows);
             else if (layer->activation != ACTIVATION_identity)
                 for (int64_t block = 0; block < layer->out_blocks; block++)
-                    activations[layer->activation].forward(y + block * stride, NULL, rows * BLOCK);
+                    activate(layer, layer->activation, block, y + block * stride, NULL, rows);
             if (l + 1 < depth)
                 clear_padding(layer + 1, y, stride, rows);
             T *swap = x;

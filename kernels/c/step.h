@@ -142,6 +142,25 @@ INLINE int keeps_slope(const Network *network, int64_t l, int fused, int trainin
            (training && l + 1 < network->depth && network->layers[l + 1].dropout > 0);
 }
 
+/* y = f(y) for one block of a layer's outputs; slope, if not NULL, receives f'. What a
+ * user's function makes of the zeros in padded lanes may be NaN: they are cleared. */
+INLINE void activate(const Layer *layer, int activation, int64_t block, T *y, T *slope,
+                     int64_t rows)
+{
+    if (activation != ACTIVATION_custom) {
+        activations[activation].forward(y, slope, rows * BLOCK);
+        return;
+    }
+    ((ActivationForward *)layer->custom)(y, slope, rows * BLOCK);
+    const int64_t used = smaller(layer->out - block * BLOCK, BLOCK);
+    if (used < BLOCK)
+        for (int64_t r = 0; r < rows; r++) {
+            memset(y + r * BLOCK + used, 0, (size_t)(BLOCK - used) * sizeof(T));
+            if (slope)
+                memset(slope + r * BLOCK + used, 0, (size_t)(BLOCK - used) * sizeof(T));
+        }
+}
+
 OUTLINE void forward_pass(const Network *network, const Workspace *space, int fused,
                           int with_slopes, const Masks *masks, int64_t first, int64_t rows)
 {
@@ -165,9 +184,8 @@ OUTLINE void forward_pass(const Network *network, const Workspace *space, int fu
             softmax_rows(y, stride, layer->out, rows);
         else if (activation != ACTIVATION_identity || slope)
             for (int64_t block = 0; block < layer->out_blocks; block++)
-                activations[activation].forward(y + block * stride,
-                                                slope ? slope + block * stride : NULL,
-                                                rows * BLOCK);
+                activate(layer, activation, block, y + block * stride,
+                         slope ? slope + block * stride : NULL, rows);
         if (!last)
             clear_padding(&network->layers[l + 1], y, stride, rows);
         if (masks->training && dropout > 0)
@@ -278,6 +296,7 @@ OUTLINE double output_loss(const Plan *plan, const Job *job, int64_t position, d
     }
     for (int64_t r = rows; r < BLOCK; r++)
         group.weight[r] = 0;
+    group.custom = recipe->custom;
     if (job->kind == EVALUATE)
         group.delta = NULL;
     if (direct || !group.delta)
