@@ -249,6 +249,10 @@ def _sgd(
     g = g + spec.weight_decay * p
     if not moments:
         return p - rate * g, ()
+    if spec.rate_in_velocity:
+        velocity = spec.momentum * moments[0] + rate * g
+        change = spec.momentum * velocity + rate * g if spec.nesterov else velocity
+        return p - change, (velocity,)
     velocity = spec.momentum * moments[0] + g
     direction = g + spec.momentum * velocity if spec.nesterov else velocity
     return p - rate * direction, (velocity,)
@@ -279,6 +283,9 @@ def _adam_without_decay(
 ) -> tuple[Array, Moments]:
     m = spec.beta_1 * moments[0] + (1 - spec.beta_1) * g
     v = spec.beta_2 * moments[1] + (1 - spec.beta_2) * g**2
+    if spec.epsilon_hat:
+        rate_t = rate * math.sqrt(1 - spec.beta_2**step) / (1 - spec.beta_1**step)
+        return p - rate_t * m / (np.sqrt(v) + spec.epsilon), (m, v)
     m_hat = m / (1 - spec.beta_1**step)
     v_hat = v / (1 - spec.beta_2**step)
     return p - rate * m_hat / (np.sqrt(v_hat) + spec.epsilon), (m, v)

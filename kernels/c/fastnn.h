@@ -63,8 +63,9 @@ typedef struct {
     int loss;         /* row of losses.h */
     double parameter; /* of the loss */
     int fused;        /* the loss takes z of the last layer */
+    int per_row;      /* the loss is not divided by the number of outputs */
     int optimizer;    /* row of optimizers.h */
-    int nesterov;
+    int nesterov, epsilon_hat, rate_in_velocity, l2_by_weight; /* fastnn/engines.py */
     double momentum, beta_1, beta_2, epsilon, weight_decay, l2, clip_norm;
 } Recipe;
 
@@ -89,7 +90,7 @@ typedef struct {
     const double *rates;   /* one per step */
     int64_t rows, batch;
     uint64_t seed, epoch; /* of the dropout masks */
-    double loss;          /* result */
+    double loss, penalty; /* results; the penalty is a part of the loss */
 } Job;
 
 typedef struct Plan {
@@ -102,6 +103,7 @@ typedef struct Plan {
     void *gradient;    /* arena; NULL while every step can be fused */
     double *row_loss;  /* one per group of BLOCK rows of the slab */
     double *tile_norm; /* one per tile: its part of the gradient's squared norm */
+    double *tile_squares; /* one per tile: the sum of its squared weights, for the penalty */
     void **scratch;    /* one per thread, scratch_size elements */
     int64_t steps;     /* steps run here, for those who doubt it */
     Barrier barrier;

@@ -262,7 +262,7 @@ OUTLINE int plain_update(void *parameters, const void *gradient, void *moment_0,
             norm += g * g;
         }
         const double clip = recipe->clip_norm / (sqrt(norm) + 1e-6);
-        s.clip = (T)(clip < 1 ? clip : 1);
+        s.clip = (T)((clip < 1 ? clip : 1) * s.gain);
     }
     s.decay += (T)(recipe->l2 * (double)s.clip);
     const Optimizer *optimizer = &optimizers[recipe->optimizer];
