@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .callbacks import EarlyStopping as EarlyStopping
     from .callbacks import ModelCheckpoint as ModelCheckpoint
     from .callbacks import TerminateOnNaN as TerminateOnNaN
+    from .estimators import MLPClassifier as MLPClassifier
+    from .estimators import MLPRegressor as MLPRegressor
     from .files import load_model as load
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
@@ -50,6 +52,7 @@ __version__ = "0.1.0"
 #: module -> the public names in it.
 _PUBLIC = {
     "callbacks": ("Callback", "CSVLogger", "EarlyStopping", "ModelCheckpoint", "TerminateOnNaN"),
+    "estimators": ("MLPClassifier", "MLPRegressor"),
     "layers": ("Dense", "Dropout"),
     "losses": ("Huber", "Quantile"),
     "model": ("Sequential",),

@@ -101,7 +101,11 @@ class LayerSpec(NamedTuple):
 
 
 class LossSpec(NamedTuple):
-    """A row of ``LOSSES`` with its parameter (huber's delta, quantile's q).
+    """A row of ``LOSSES`` with its parameter.
+
+    The parameter is huber's delta, quantile's q, and for the cross-entropies of logits the
+    most that a row (an element of the binary one) counts in the value, 0 for no bound; the
+    derivative knows no bound.
 
     ``fused``: the loss takes z = X W + b of the last layer, whose activation is left
     out of training and evaluation (softmax before ``cross_entropy``, sigmoid before

@@ -188,16 +188,19 @@ def _quantile_derivative(o: Array, t: Array, q: float) -> Array:
     return np.where(o > t, 1 - q, np.where(o < t, -q, 0 * (o - t))).astype(o.dtype)
 
 
-def _cross_entropy(o: Array, t: Array, _: float) -> Array:
-    return -np.where(t == 0, 0, t * _log_softmax(o))  # a logit of -inf may have t = 0
+def _cross_entropy(o: Array, t: Array, bound: float) -> Array:
+    value = -np.where(t == 0, 0, t * _log_softmax(o))  # a logit of -inf may have t = 0
+    rows = value.sum(axis=-1, keepdims=True)
+    return value if not bound else np.where(rows > bound, bound / value.shape[1], value)
 
 
 def _cross_entropy_derivative(o: Array, t: Array, _: float) -> Array:
     return t.sum(axis=-1, keepdims=True) * _softmax(o) - t
 
 
-def _binary_cross_entropy(o: Array, t: Array, _: float) -> Array:
-    return t * _softplus(-o) + (1 - t) * _softplus(o)  # -log σ(o) is softplus(-o)
+def _binary_cross_entropy(o: Array, t: Array, bound: float) -> Array:
+    value = t * _softplus(-o) + (1 - t) * _softplus(o)  # -log σ(o) is softplus(-o)
+    return np.minimum(value, bound) if bound else value
 
 
 # Of probabilities: PyTorch's BCELoss, its logarithm ≥ -100, its denominator ≥ 1e-12.

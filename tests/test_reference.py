@@ -185,6 +185,26 @@ def test_impossible_classes_cost_nothing(engine: ModuleType, dtype: np.dtype) ->
     assert delta == pytest.approx(np.zeros((1, 3)), abs=float(np.finfo(dtype).eps))
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_a_bound_of_the_value(engine: ModuleType, loss: str, dtype: np.dtype) -> None:
+    """A row that is surely wrong counts no more than the bound; the derivative is as without."""
+    rng = np.random.default_rng(12)
+    o = (rng.normal(size=(40, 3 if loss == "cross_entropy" else 1)) * 9).astype(dtype)
+    target = rng.integers(3, size=40)
+    if loss == "binary_cross_entropy":
+        target = (target.reshape(-1, 1) > 0).astype(dtype)
+    free, bounded = np.empty_like(o), np.empty_like(o)
+    rows = [
+        engine.loss_value_and_delta(o[i : i + 1], target[i : i + 1], None, loss, 0.0, free[:1])
+        for i in range(40)
+    ]
+    assert sum(value > 5 for value in rows) in range(5, 36)
+    engine.loss_value_and_delta(o, target, None, loss, 0.0, free)
+    value = engine.loss_value_and_delta(o, target, None, loss, 5.0, bounded)
+    assert value == pytest.approx(np.minimum(rows, 5).mean(), rel=float(20 * np.finfo(dtype).eps))
+    assert (free == bounded).all()
+
+
 # --------------------------------------------------------------------------- optimizers
 
 
