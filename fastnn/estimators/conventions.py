@@ -196,15 +196,18 @@ def say(verbose: Any, line: str) -> None:
         print(line)
 
 
-def rule(estimator: Any) -> Rule:
-    """The rule that an estimator's parameters describe; its solver is not L-BFGS.
+def rule(estimator: Any) -> Rule | None:
+    """The rule that an estimator's parameters describe; None for L-BFGS, which has no rate.
 
     Raises
     ------
     ValueError
-        If the penalty or the clipping is given twice.
+        If a penalty, a clipping or a schedule is given twice, or does not go with the solver.
     """
     solver, rate = estimator.solver, estimator.learning_rate
+    if is_lbfgs(solver):
+        _check_lbfgs(estimator)
+        return None
     schedule = rate if isinstance(rate, Schedule) else None
     kind = "constant"
     if isinstance(solver, Optimizer):
@@ -247,6 +250,19 @@ def _named_spec(estimator: Any) -> OptimizerSpec:
     kind: Any = optimizers.OPTIMIZERS[estimator.solver]
     spec: OptimizerSpec = kind(**numbers).spec()
     return spec
+
+
+def _check_lbfgs(estimator: Any) -> None:
+    """Refuse what L-BFGS would silently leave out."""
+    if isinstance(estimator.learning_rate, Schedule):
+        raise ValueError("a schedule is for stochastic solvers: lbfgs has no learning rate")
+    if np.any(np.asarray(estimator.dropout) > 0):
+        raise ValueError("lbfgs needs a loss that does not change: not with dropout")
+    if estimator.clip_norm is not None:
+        raise ValueError("clip_norm is for stochastic solvers: lbfgs searches along lines")
+    solver = estimator.solver
+    if isinstance(solver, LBFGS) and (solver.l2 or solver.weight_decay):
+        raise ValueError("give the penalty on weights as alpha, not in the solver")
 
 
 def is_lbfgs(solver: Any) -> bool:

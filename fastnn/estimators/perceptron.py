@@ -42,8 +42,7 @@ from .conventions import Loss, Rule
 from .course import Data, Watch
 
 try:  # scikit-learn's experimental callbacks, from 1.9 on
-    from sklearn.callback import CallbackSupportMixin
-    from sklearn.callback import with_callbacks as with_callbacks
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # pragma: no cover - older scikit-learn
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
@@ -53,6 +52,8 @@ except ImportError:  # pragma: no cover - older scikit-learn
         """Return the method as it is."""
         return method
 
+
+__all__ = ["Perceptron", "with_callbacks"]
 
 Array = NDArray[Any]
 
@@ -68,6 +69,9 @@ _TRAINING_STATE = (
     "validation_scores_",
     "validation_loss_curve_",
 )
+
+#: Results that a new fit begins without; a stripped estimator keeps them.
+_RESULTS = ("best_loss_", "best_validation_score_")
 
 
 class _Online(NamedTuple):
@@ -125,7 +129,12 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     _rule: Rule
     _online: _Online
     _is_own_validation: bool
+    _best_parameters: Array | None
+    _no_improvement_count: int
     classes_: Array
+    loss_curve_: list[float]
+    best_loss_: float | None
+    best_validation_score_: float | None
     validation_scores_: list[float] | None
     validation_loss_curve_: list[float] | None
 
@@ -217,7 +226,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         outputs = self._output_count(target)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        rule = None if conventions.is_lbfgs(self.solver) else conventions.rule(self)
+        rule = conventions.rule(self)
         random_state = check_random_state(self.random_state)
         data = Data(_in_order(X, dtype), target, weight)
         own_validation = self._own_validation(validation, dtype)
@@ -240,6 +249,8 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             if self.early_stopping and held_out is None:
                 data, held_out = self._split(data, y, random_state)
             if held_out is not None and held_out.X.shape[0] < 2:
+                if is_first:
+                    del self._model
                 raise ValueError(
                     "The validation set is too small. Increase 'validation_fraction' "
                     "or the size of your dataset."
@@ -259,7 +270,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 "Solver produced non-finite parameter weights. The input data may"
                 " contain large values and need to be preprocessed."
             )
-        if incremental:
+        if incremental and len(target) == 1:
             self._keep_online(loss)
         return self
 
@@ -289,7 +300,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         model = Sequential(found, dtype=dtype.name, seed=seed, engine=self.engine)
         model._build(units[0], parameters)
         self._model = model
-        for name in _TRAINING_STATE:
+        for name in (*_TRAINING_STATE, *_RESULTS):
             self.__dict__.pop(name, None)
 
     def _check_shape(self, sizes: list[int], outputs: int) -> None:
@@ -303,17 +314,20 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             )
 
     def _begin_curves(self) -> None:
-        """Start the records of a fit, unless a warm start goes on with them."""
-        if "loss_curve_" in self.__dict__:
-            return
-        self.loss_curve_: list[float] = []
-        self._no_improvement_count = 0
-        self._best_parameters: Array | None = None
+        """Start the records of a fit; a warm start goes on with those that are there."""
         has_scores = self.early_stopping or self._is_own_validation
-        self.validation_scores_ = [] if has_scores else None
-        self.validation_loss_curve_ = [] if self._wants_validation_loss else None
-        self.best_validation_score_ = -np.inf if self.early_stopping else None
-        self.best_loss_ = None if self.early_stopping else np.inf
+        wanted = {
+            "loss_curve_": [],
+            "_no_improvement_count": 0,
+            "_best_parameters": None,
+            "validation_scores_": [] if has_scores else None,
+            "validation_loss_curve_": [] if self._wants_validation_loss else None,
+            "best_validation_score_": -np.inf if self.early_stopping else None,
+            "best_loss_": None if self.early_stopping else np.inf,
+        }
+        for name, start in wanted.items():
+            if self.__dict__.get(name) is None:
+                setattr(self, name, start)
 
     def _row_weights(self, y: Any, sample_weight: Any, dtype: Any) -> Array | None:
         """The weights of the rows in the model's dtype, or None; ``y`` as the user has it."""
@@ -355,6 +369,10 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             return None
         context = self._init_callback_context(max_subtasks=self.max_iter)
         return context.call_on_fit_task_begin(estimator=self)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a network; a fit that failed may have left other attributes."""
+        return "_model" in self.__dict__
 
     # ------------------------------------------------------------------ one plain row
 
