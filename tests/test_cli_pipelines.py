@@ -139,4 +139,4 @@ def test_without_scikit_learn(
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
     assert_fault(capsys, "column 'size': a value is missing", *TRAIN, "price")
     text = ("train", "table.csv", "--features", "colour", "--target", "price")
-    assert_fault(capsys, "'red' is not a number", *text)
+    assert_fault(capsys, "column 'colour': 'green' is not a number", *text)

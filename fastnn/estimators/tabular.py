@@ -267,7 +267,7 @@ def _draw_confusion(path: Path, truth: Array, answer: Array, name: str) -> None:
     axes.set(
         xlabel=f"predicted {name}",
         ylabel=f"true {name}",
-        title="confusion matrix of the held-out rows",
+        title="held-out rows",
     )
     figure.savefig(path, dpi=120)
 
