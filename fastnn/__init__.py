@@ -71,7 +71,10 @@ _PUBLIC = {
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = ["__version__", "engines", "kernels", "load", *_HOMES]  # noqa: PLE0604
+#: Need an extra: ``from fastnn import *`` leaves them out, since it must work without.
+_EXTRAS = {*_PUBLIC["estimators"]}
+
+__all__ = ["__version__", "engines", "kernels", "load", *(_HOMES.keys() - _EXTRAS)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
@@ -88,4 +91,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted((*__all__, *_EXTRAS))
