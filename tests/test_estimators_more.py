@@ -178,6 +178,22 @@ def test_callbacks_watch_and_stop() -> None:
     assert [epoch for epoch, _, _ in seen] == [0, 1, 2]
 
 
+def test_callbacks_that_would_wait_in_vain() -> None:
+    class EachBatch(fastnn.Callback):
+        def on_batch_end(self, batch: int, logs: Any) -> None: ...
+
+    for callback, message in (
+        (EachBatch(), "on_batch_end"),
+        (fastnn.EarlyStopping("val_loss"), "unknown quantity to monitor 'val_loss'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            classifier(callbacks=[callback]).fit(X, Y)
+    stopping = fastnn.EarlyStopping("val_score", mode="max", patience=0)
+    model = classifier(callbacks=[stopping], max_iter=200, learning_rate_init=0.05)
+    assert model.fit(X[:200], Y[:200], X_val=X, y_val=Y).n_iter_ < 200
+    assert model.score(X, Y) == pytest.approx(max(model.validation_scores_))
+
+
 def test_scikit_learns_callbacks() -> None:
     callback = pytest.importorskip("sklearn.callback", exc_type=ImportError)
 

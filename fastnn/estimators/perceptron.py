@@ -186,7 +186,8 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def _wants_validation_loss(self) -> bool:
-        return self._is_own_validation or self.scoring == course.LOSS
+        by_loss = isinstance(self.scoring, str) and self.scoring == course.LOSS
+        return self._is_own_validation or (self.early_stopping and by_loss)
 
     def _thread_count(self, flops_per_parameter: float) -> int:
         """As the model API chooses; one in a worker thread of joblib, which has others."""
@@ -231,11 +232,13 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         data = Data(_in_order(X, dtype), target, weight)
         own_validation = self._own_validation(validation, dtype)
         self._is_own_validation = own_validation is not None
+        self._check_callbacks(watch_callbacks, rule is not None)
         if is_first:
             self._build(data, sizes, activations, dropouts, outputs, random_state, dtype)
         self._check_shape(sizes, outputs)
         loss = self._loss(dtype)
-        watch = Watch(watch_callbacks, Progress(int(self.progress), self.max_iter), self._tasks())
+        epochs = 1 if incremental else self.max_iter
+        watch = Watch(watch_callbacks, Progress(int(self.progress), epochs), self._tasks())
         if rule is None:
             course.run_lbfgs(self, data, loss=loss, watch=watch)
         else:
@@ -328,6 +331,19 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         for name, start in wanted.items():
             if self.__dict__.get(name) is None:
                 setattr(self, name, start)
+
+    def _check_callbacks(self, callbacks: Callbacks, has_rate: bool) -> None:
+        """Refuse callbacks that would wait for what never comes."""
+        if callbacks.has("on_batch_end"):
+            raise ValueError("on_batch_end is not called: an estimator's epochs run in the engine")
+        names = ["loss"]
+        if has_rate:
+            names.append("learning_rate")
+            if self.early_stopping or self._is_own_validation:
+                names.append("val_score")
+            if self._wants_validation_loss:
+                names.append("val_loss")
+        callbacks.check(names)
 
     def _row_weights(self, y: Any, sample_weight: Any, dtype: Any) -> Array | None:
         """The weights of the rows in the model's dtype, or None; ``y`` as the user has it."""
