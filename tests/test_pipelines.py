@@ -7,6 +7,7 @@ scikit-learn's own estimator must be equal, since the fits are.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import joblib
@@ -40,12 +41,21 @@ from sklearn.model_selection import (
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from fastnn import MLPClassifier, MLPRegressor, threads
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_blas_thread() -> Iterator[None]:
+    """Threads of a BLAS that wait by spinning make small fits crawl on a busy machine."""
+    with threadpool_limits(1):
+        yield
+
 
 CANCER = datasets.load_breast_cancer(as_frame=True)
 WINE = datasets.load_wine(return_X_y=True)

@@ -411,7 +411,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _has_learned(self, X: Any, target: Array | None) -> bool:
         """Make the update for one plain row, if it is one and no parameter has changed."""
         online = self.__dict__.get("_online")
-        if online is None or target is None or len(X) != 1:
+        if online is None or target is None or type(X) is not np.ndarray or len(X) != 1:
             return False
         values = self._online_values(self)
         if not all(map(operator.is_, values, online.parameters)):
