@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
-from sklearn.utils import shuffle
 from sklearn.utils.optimize import _check_optimize_result
 
 from ..callbacks import Callbacks
@@ -82,7 +81,7 @@ def run(
                 watch.callbacks.call("on_epoch_begin", rule.epoch, {})
                 task = _begin(estimator, watch, "epoch")
                 if estimator.shuffle:
-                    order = shuffle(order, random_state=random_state)
+                    order = _shuffled(order, random_state)
                 rates = rule.rates(-(-n // size), epochs)
                 value, penalty = _epoch(trainer, data, rule.epoch, rates, order, size)
                 constant = _constant(constants, data.weight, order, size)
@@ -107,6 +106,14 @@ def run(
         warnings.warn("Training interrupted by user.", stacklevel=2)
     if estimator.early_stopping and estimator._best_parameters is not None:
         model._set_parameters(estimator._best_parameters)
+
+
+def _shuffled(order: Array, random_state: Any) -> Array:
+    """What ``sklearn.utils.shuffle`` gives, without its half a millisecond of checks."""
+    places = np.arange(len(order))
+    random_state.shuffle(places)
+    shuffled: Array = order[places]
+    return shuffled
 
 
 def batch_size(wanted: Any, rows: int) -> int:
