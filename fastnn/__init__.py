@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .callbacks import TerminateOnNaN as TerminateOnNaN
     from .custom import activation as activation
     from .custom import loss as loss
+    from .estimators import MLPClassifier as MLPClassifier
+    from .estimators import MLPRegressor as MLPRegressor
     from .files import load_model as load
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
@@ -53,6 +55,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "callbacks": ("Callback", "CSVLogger", "EarlyStopping", "ModelCheckpoint", "TerminateOnNaN"),
     "custom": ("activation", "loss"),
+    "estimators": ("MLPClassifier", "MLPRegressor"),
     "layers": ("Dense", "Dropout"),
     "losses": ("Huber", "Quantile"),
     "model": ("Sequential",),
@@ -71,7 +74,10 @@ _PUBLIC = {
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = ["__version__", "engines", "kernels", "load", *_HOMES]  # noqa: PLE0604
+#: Need an extra: ``from fastnn import *`` leaves them out, since it must work without.
+_EXTRAS = {*_PUBLIC["estimators"]}
+
+__all__ = ["__version__", "engines", "kernels", "load", *(_HOMES.keys() - _EXTRAS)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
@@ -88,4 +94,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted((*__all__, *_EXTRAS))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import io
 import json
 import math
@@ -30,6 +31,7 @@ from .comparison import gradient_error, speedup
 from .datasets import stratified_split
 from .engines import ACTIVATIONS, engines
 from .engines import load as load_engine
+from .errors import import_extra
 from .layers import Dense
 from .model import Sequential
 from .optimizers import OPTIMIZERS, Optimizer
@@ -77,6 +79,8 @@ def train(arguments: argparse.Namespace) -> int:
     """Train on a table, test on held-out rows, compare with NumPy, save, report."""
     if arguments.save and not os.path.isdir(os.path.dirname(arguments.save) or "."):
         raise ValueError(f"there is no folder for {arguments.save}")
+    if (cells := _cells(arguments)) is not None:
+        return _train_pipeline(cells, arguments)
     problem = _problem(arguments)
     inputs = len(problem.preprocessing.features)
     last = "identity" if problem.preprocessing.classes is None else "softmax"
@@ -135,6 +139,54 @@ def train(arguments: argparse.Namespace) -> int:
         "seed": arguments.seed,
         "saved": arguments.save,
     }
+    print(json.dumps(report, allow_nan=False) if arguments.json else _describe(report))
+    return 0
+
+
+def _is_pipeline(path: str | None) -> bool:
+    """Whether the name is that of a pipeline's file."""
+    return path is not None and path.lower().endswith((".joblib", ".pkl", ".pickle"))
+
+
+def _cells(arguments: argparse.Namespace) -> tables.Cells | None:
+    """The table as text, if it is one for a pipeline: with text, with gaps, or to be reported.
+
+    Where scikit-learn is missing such a table is left to the reader of plain numbers,
+    which says what is wrong with it; what was asked for by an option is an ImportError.
+    """
+    is_wanted = arguments.report is not None or _is_pipeline(arguments.save)
+    if arguments.data == "digits" or arguments.data.lower().endswith(".npz"):
+        if is_wanted:
+            raise ValueError("--report and a saved pipeline are for CSV files")
+        return None
+    if arguments.target is None:
+        return None
+    if is_wanted:
+        import_extra("sklearn", "sklearn", "--report and a saved pipeline")
+    elif importlib.util.find_spec("sklearn") is None:
+        return None
+    cells = tables.read_cells(arguments.data, arguments.features, arguments.target)
+    return cells if is_wanted or not cells.is_plain else None
+
+
+def _train_pipeline(cells: tables.Cells, arguments: argparse.Namespace) -> int:
+    if arguments.save and not _is_pipeline(arguments.save):
+        raise ValueError(
+            f"a pipeline with text or gaps is saved as FILE.joblib, not as {arguments.save}"
+        )
+    from .estimators import tabular  # noqa: PLC0415 - needs the extra
+
+    names = ("hidden", "activation", "epochs", "batch_size", "optimizer", "lr", "seed", "dtype")
+    report = tabular.train(
+        cells,
+        arguments.task,
+        _HELD_OUT,
+        report=arguments.report,
+        save=arguments.save,
+        threads=arguments.threads,
+        engine=arguments.engine,
+        **{name: getattr(arguments, name) for name in names},
+    )
     print(json.dumps(report, allow_nan=False) if arguments.json else _describe(report))
     return 0
 
@@ -228,12 +280,17 @@ def _describe(report: Mapping[str, Any]) -> str:
     rate = f"{report['samples_per_second']:,.0f} samples/s"
     rows += [
         ("training", f"{report['seconds']:.3f} s for {report['epochs']} epochs, {rate}"),
-        ("speed", f"{report['speedup_over_numpy']:.1f} × the NumPy reference, same network"),
-        ("gradient", f"{report['gradient_error']:.1e} relative difference from it in float64"),
+    ]
+    if "gradient_error" in report:
+        speed = f"{report['speedup_over_numpy']:.1f} × the NumPy reference, same network"
+        error = f"{report['gradient_error']:.1e} relative difference from it in float64"
+        rows += [("speed", speed), ("gradient", error)]
+    rows += [
         ("engine", f"{report['engine']} ({report['isa']}), {report['threads']} {count}"),
     ]
-    if report["saved"]:
-        rows.append(("saved", report["saved"]))
+    for name in ("saved", "report"):
+        if report.get(name):
+            rows.append((name, report[name]))
     return _align(rows)
 
 
@@ -242,16 +299,10 @@ def _describe(report: Mapping[str, Any]) -> str:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Write what a saved model says about the rows of a table, as CSV."""
-    metadata = files.read_metadata(arguments.model)
-    model = files.load_model(arguments.model, engine=arguments.engine)
-    if PREPROCESSING in metadata:
-        header, columns = _answers(
-            model, Preprocessing.from_json(metadata[PREPROCESSING]), arguments
-        )
+    if _is_pipeline(arguments.model):
+        header, columns = _pipeline_answers(arguments)
     else:
-        table = tables.read_table(arguments.file, arguments.features, None)
-        columns = list(model.predict(table.X).T)
-        header = [f"output_{k}" for k in range(len(columns))]
+        header, columns = _model_answers(arguments)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -261,6 +312,25 @@ def predict(arguments: argparse.Namespace) -> int:
     else:
         print(text.getvalue(), end="")
     return 0
+
+
+def _pipeline_answers(arguments: argparse.Namespace) -> tuple[list[str], list[Array]]:
+    import_extra("sklearn", "sklearn", "a saved pipeline")
+    from .estimators import tabular  # noqa: PLC0415 - needs the extra
+
+    content = tabular.load(arguments.model)
+    cells = tables.read_cells(arguments.file, content["features"], None)
+    return [content["target"]], [tabular.predict(content, cells)]
+
+
+def _model_answers(arguments: argparse.Namespace) -> tuple[list[str], list[Array]]:
+    metadata = files.read_metadata(arguments.model)
+    model = files.load_model(arguments.model, engine=arguments.engine)
+    if PREPROCESSING in metadata:
+        return _answers(model, Preprocessing.from_json(metadata[PREPROCESSING]), arguments)
+    table = tables.read_table(arguments.file, arguments.features, None)
+    columns = list(model.predict(table.X).T)
+    return [f"output_{k}" for k in range(len(columns))], columns
 
 
 def _answers(
@@ -369,6 +439,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_engine(option)
     option = command.add_argument_group("results").add_argument
     option("--save", metavar="MODEL", help="write the trained model to this file (safetensors)")
+    option("--report", metavar="DIR", help="a CSV file's report with a picture, and its pipeline")
     option("--json", action="store_true", help="print one JSON object")
 
     command = commands.add_parser("predict", help=predict.__doc__, description=predict.__doc__)

@@ -16,8 +16,8 @@ Invariants, stated here once
 * A target is (n, outputs) in the dtype, or (n,) int64 labels for the cross-entropy
   rows. A sample weight is (n,) in the dtype, or None.
 * Losses: Σ w·ℓ / (Σ w · outputs) where ℓ is summed over outputs; the two forms of
-  cross-entropy Σ w·ℓ / Σ w; ``sum_squares`` Σ w·ℓ. A batch whose weights sum to zero
-  has loss 0 and gradient 0.
+  cross-entropy, and whatever is ``per_row``, Σ w·ℓ / Σ w; ``sum_squares`` Σ w·ℓ. A batch
+  whose weights sum to zero has loss 0 and gradient 0.
 * Arithmetic treats subnormal numbers as zero where the hardware allows, NaN and inf
   flow through.
 * Equal seeds give equal runs: shuffles and dropout masks are those specified in
@@ -126,16 +126,22 @@ class LayerSpec(NamedTuple):
 
 
 class LossSpec(NamedTuple):
-    """A row of ``LOSSES`` with its parameter (huber's delta, quantile's q).
+    """A row of ``LOSSES`` with its parameter.
+
+    The parameter is huber's delta, quantile's q, and for the cross-entropies of logits the
+    most that a row (an element of the binary one) counts in the value, 0 for no bound; the
+    derivative knows no bound.
 
     ``fused``: the loss takes z = X W + b of the last layer, whose activation is left
     out of training and evaluation (softmax before ``cross_entropy``, sigmoid before
-    ``binary_cross_entropy``); otherwise it takes the network's output.
+    ``binary_cross_entropy``); otherwise it takes the network's output. ``per_row``: a
+    mean over elements becomes the mean over rows of sums over outputs.
     """
 
     name: str | CustomFunction
     parameter: float = 0.0
     fused: bool = False
+    per_row: bool = False
 
 
 class OptimizerSpec(NamedTuple):
@@ -144,6 +150,12 @@ class OptimizerSpec(NamedTuple):
     ``moments`` is the number of arrays, shaped as the parameters, that the update
     keeps from step to step. ``l2`` adds l2·W to the gradient of weights only, then
     the gradient is clipped to ``clip_norm`` (0: never), then ``weight_decay`` acts.
+
+    Three switches give the conventions of scikit-learn's networks. ``epsilon_hat``: Adam
+    adds epsilon to the root of v before its bias correction (Kingma & Ba 2015, end of
+    section 2). ``rate_in_velocity``: SGD's velocity is momentum·v + rate·g, and the step
+    is the velocity itself. ``l2_by_weight``: the penalty is l2·‖W‖² / (2 Σ w) with the
+    sample weights w of the batch; its value joins the loss that a step reports.
     """
 
     name: str
@@ -156,6 +168,9 @@ class OptimizerSpec(NamedTuple):
     weight_decay: float = 0.0
     l2: float = 0.0
     clip_norm: float = 0.0
+    epsilon_hat: bool = False
+    rate_in_velocity: bool = False
+    l2_by_weight: bool = False
 
 
 # --------------------------------------------------------------------------- protocols
@@ -169,6 +184,7 @@ class Trainer(Protocol):
     """
 
     steps: int  #: updates made by this trainer, counted where they are made
+    penalty: float  #: the part of the last epoch's or step's loss that is ``l2_by_weight``
 
     def epoch(
         self,
@@ -177,15 +193,16 @@ class Trainer(Protocol):
         weight: Array | None,
         epoch: int,
         rates: Array,
-        shuffle: bool,
+        shuffle: bool | Array,
     ) -> float:
         """Train on every row once, in batches; return the epoch's loss.
 
         ``rates`` (steps,) float64 holds the learning rate of each step. The last
-        batch may be short. ``epoch`` keys the shuffle and the dropout masks. The
-        loss is the mean over batches weighted by their rows, measured before each
-        update (their sum for ``sum_squares``). After an interrupt the parameters
-        are those of a whole step.
+        batch may be short. ``epoch`` keys the shuffle and the dropout masks. An
+        array (n,) of int64 row numbers in the place of ``shuffle`` is the order
+        itself. The loss is the mean over batches weighted by their rows, measured
+        before each update (their sum for ``sum_squares``). After an interrupt the
+        parameters are those of a whole step.
         """
         ...
 

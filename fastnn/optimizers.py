@@ -237,7 +237,8 @@ def spec_from_config(config: Any) -> OptimizerSpec:
     spec = OptimizerSpec(**config)
     checks.choice("optimizer", spec.name, ROWS)
     checks.whole("moments", spec.moments, at_least=0)
-    checks.flag("nesterov", spec.nesterov)
+    for name in ("nesterov", "epsilon_hat", "rate_in_velocity", "l2_by_weight"):
+        checks.flag(name, getattr(spec, name))
     for name in ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "l2", "clip_norm"):
         checks.real(name, getattr(spec, name), at_least=0)
     return spec

@@ -60,6 +60,71 @@ class Table:
     target: Array | None
 
 
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of a CSV file as text, for columns that are not all numbers.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    names : list of str
+        The feature columns.
+    columns : list of list of str
+        Their cells.
+    kinds : list of str
+        "number" or "text", one for each column, as most of its cells are.
+    target_name : str
+    answers : list of str
+        The cells of the target; empty if it was not asked for.
+    lines : list of int
+        Where each row stands in the file.
+    """
+
+    name: str
+    names: list[str]
+    columns: list[list[str]]
+    kinds: list[str]
+    target_name: str
+    answers: list[str]
+    lines: list[int]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every feature is a number, without gaps."""
+        return "text" not in self.kinds and not any(
+            _is_missing(cell) for column in self.columns for cell in column
+        )
+
+    def features(self, dtype: str) -> Array:
+        """(n, columns): numbers as floats, text as str, NaN for what is missing."""
+        X = np.empty((len(self.lines), len(self.names)), object)
+        for k, (column, kind) in enumerate(zip(self.columns, self.kinds, strict=True)):
+            for row, cell in enumerate(column):
+                if _is_missing(cell):
+                    X[row, k] = np.nan
+                elif kind == "text":
+                    X[row, k] = cell.strip()
+                elif fault := _fault(cell):
+                    where = f"line {self.lines[row]}, column {self.names[k]!r}"
+                    raise TableError(f"{where}: {fault}")
+                else:
+                    X[row, k] = float(cell)
+        return X.astype(dtype) if "text" not in self.kinds else X
+
+    def target(self, task: str) -> Array:
+        """The target as ``with_task`` has it."""
+        values = _parse_target(self.answers, self.lines, self.target_name)
+        table = Table((), np.empty((0, 0)), self.target_name, values)
+        found = with_task(table, task).target
+        assert found is not None
+        return found
+
+    def with_kinds(self, kinds: list[str]) -> Cells:
+        """The same cells, read as columns of ``kinds``."""
+        return replace(self, kinds=kinds)
+
+
 # --------------------------------------------------------------------------- reading
 
 
@@ -107,6 +172,28 @@ def read_table(path: str, features: Sequence[str] | None, target: str | None) ->
 
 
 def _read_csv(file: TextIO, features: Sequence[str] | None, target: str | None) -> Table:
+    reader, header, names = _open_csv(file, features, target)
+    position = {name: k for k, name in enumerate(header)}
+    positions = [position[name] for name in names]
+    blocks: list[Floats] = []
+    lines: list[int] = []
+    answers: list[str] = []
+    rows = _rows(reader, len(header))
+    while block := list(islice(rows, _BLOCK)):
+        lines += [line for line, _ in block]
+        blocks.append(_numbers(block, positions, header))
+        if target is not None:
+            answers += [cells[position[target]].strip() for _, cells in block]
+    if not blocks:
+        raise TableError(f"{file.name} has a header but no rows")
+    values = None if target is None else _parse_target(answers, lines, target)
+    return Table(tuple(names), np.concatenate(blocks), target or "", values)
+
+
+def _open_csv(
+    file: TextIO, features: Sequence[str] | None, target: str | None
+) -> tuple[Any, list[str], list[str]]:
+    """A reader of the rows, the names of all columns, and those of the features."""
     first = file.readline()
     delimiter = max(_DELIMITERS, key=first.count)
     reader = csv.reader(chain([first], file), delimiter=delimiter)
@@ -124,21 +211,37 @@ def _read_csv(file: TextIO, features: Sequence[str] | None, target: str | None) 
             raise TableError(f"{file.name}: {unknown_name('column', name, header)}")
     if not names:
         raise TableError(f"{file.name} has no column to learn from")
+    return reader, header, names
 
-    positions = [position[name] for name in names]
-    blocks: list[Floats] = []
-    lines: list[int] = []
-    answers: list[str] = []
-    rows = _rows(reader, len(header))
-    while block := list(islice(rows, _BLOCK)):
-        lines += [line for line, _ in block]
-        blocks.append(_numbers(block, positions, header))
-        if target is not None:
-            answers += [cells[position[target]].strip() for _, cells in block]
-    if not blocks:
-        raise TableError(f"{file.name} has a header but no rows")
-    values = None if target is None else _parse_target(answers, lines, target)
-    return Table(tuple(names), np.concatenate(blocks), target or "", values)
+
+def read_cells(path: str, features: Sequence[str] | None, target: str | None) -> Cells:
+    """Read a CSV file as text; parameters and errors as ``read_table``."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader, header, names = _open_csv(file, features, target)
+            rows = list(_rows(reader, len(header)))
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} is not a text file in UTF-8") from error
+    except csv.Error as error:
+        raise TableError(f"{path} is not a CSV file: {error}") from error
+    if not rows:
+        raise TableError(f"{path} has a header but no rows")
+    position = {name: k for k, name in enumerate(header)}
+    columns = [[cells[position[name]] for _, cells in rows] for name in names]
+    answers = [] if target is None else [cells[position[target]].strip() for _, cells in rows]
+    kinds = ["number" if _is_numeric(column) else "text" for column in columns]
+    lines = [line for line, _ in rows]
+    return Cells(path, names, columns, kinds, target or "", answers, lines)
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.strip().lower() in _MISSING
+
+
+def _is_numeric(cells: list[str]) -> bool:
+    """Whether most cells are numbers, gaps apart: a word among them is then a mistake."""
+    there = [cell for cell in cells if not _is_missing(cell)]
+    return 2 * sum(_float(cell) is not None for cell in there) > len(there)
 
 
 def _rows(reader: Any, width: int) -> Iterator[tuple[int, list[str]]]:
@@ -167,7 +270,7 @@ def _numbers(block: list[tuple[int, list[str]]], positions: list[int], header: l
 
 def _fault(cell: str) -> str | None:
     """What keeps a cell from being a finite number."""
-    if cell.strip().lower() in _MISSING:
+    if _is_missing(cell):
         return "a value is missing; fill it in or leave the row out"
     number = _float(cell)
     if number is None:

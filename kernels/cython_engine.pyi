@@ -36,6 +36,8 @@ class Network:
 class Trainer:
     @property
     def steps(self) -> int: ...
+    @property
+    def penalty(self) -> float: ...
     def epoch(
         self,
         X: Array,
@@ -43,7 +45,7 @@ class Trainer:
         weight: Array | None,
         epoch: int,
         rates: Array,
-        shuffle: bool,
+        shuffle: bool | Array,
     ) -> float: ...
     def step(self, X: Array, target: Array, weight: Array | None, rate: float) -> float | None: ...
     def evaluate(self, X: Array, target: Array, weight: Array | None) -> float: ...

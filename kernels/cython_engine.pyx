@@ -152,10 +152,13 @@ cdef Recipe _recipe(object loss, object optimizer, int itemsize) except *:
     if loss is not None:
         recipe.loss = _row(LOSSES, loss.name, &recipe.custom, itemsize)
         recipe.parameter = loss.parameter
-        recipe.fused = loss.fused
+        recipe.fused, recipe.per_row = loss.fused, loss.per_row
     if optimizer is not None:
         recipe.optimizer = _optimizer_rows.index(f"{optimizer.name}/{optimizer.moments}")
         recipe.nesterov = optimizer.nesterov
+        recipe.epsilon_hat = optimizer.epsilon_hat
+        recipe.rate_in_velocity = optimizer.rate_in_velocity
+        recipe.l2_by_weight = optimizer.l2_by_weight
         recipe.momentum = optimizer.momentum
         recipe.beta_1 = optimizer.beta_1
         recipe.beta_2 = optimizer.beta_2
@@ -496,6 +499,7 @@ cdef class Trainer:
             count += net.layers[l].in_blocks * (-(-net.layers[l].out_blocks // together))
         self.plan.tiles = <Tile *>_allocate(count * sizeof(Tile))
         self.plan.tile_norm = <double *>_allocate(count * sizeof(double))
+        self.plan.tile_squares = <double *>_allocate(count * sizeof(double))
         self.plan.tile_count = count
         count = 0
         for l in range(net.depth):
@@ -525,6 +529,7 @@ cdef class Trainer:
         free(self.plan.row_loss)
         free(self.plan.tiles)
         free(self.plan.tile_norm)
+        free(self.plan.tile_squares)
         free(self.plan.gradient)
 
     def __enter__(self):
@@ -538,6 +543,10 @@ cdef class Trainer:
     @property
     def steps(self):
         return self.plan.steps
+
+    @property
+    def penalty(self):
+        return self.job.penalty
 
     cdef int load_job(self, JobKind kind, X, target, weight) except -1:
         """Fill in the job; the arrays must outlive it."""
@@ -612,6 +621,14 @@ cdef class Trainer:
             _raise_pending()
         return 0
 
+    cdef int take_order(self, const int64_t *given, uint32_t *order) except -1:
+        cdef int64_t i, rows = self.job.rows
+        for i in range(rows):
+            if not 0 <= given[i] < rows:
+                raise ValueError(f"the order must hold row numbers from 0 to {rows - 1}")
+            order[i] = <uint32_t>given[i]
+        return 0
+
     def epoch(self, X, target, weight, epoch, rates, shuffle):
         self.load_job(TRAIN, X, target, weight)
         self.job.batch = self.batch_size
@@ -622,14 +639,20 @@ cdef class Trainer:
         cdef uint32_t *order
         cdef int64_t rows = self.job.rows
         cdef uint64_t seed = self.job.seed, key = self.job.epoch
-        if shuffle:
+        given = isinstance(shuffle, np.ndarray)
+        if given and not (_plain(shuffle, cnp.NPY_INT64, 1) and _length(shuffle, 0) == rows):
+            raise ValueError(f"the order must be a plain int64 array of shape ({rows},)")
+        if given or shuffle:
             if rows > 0xFFFFFFFF:
                 raise ValueError("at most 4294967295 rows can be shuffled")
             if self.order is None or _length(self.order, 0) != rows:
                 self.order = np.empty(rows, dtype=np.uint32)
             order = <uint32_t *>cnp.PyArray_DATA(<cnp.ndarray>self.order)
-            with nogil:
-                shuffle_rows(order, rows, seed, key)
+            if given:
+                self.take_order(<const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>shuffle), order)
+            else:
+                with nogil:
+                    shuffle_rows(order, rows, seed, key)
             self.job.order = order
         return self.run() if self.pace is None else self.run_at_its_pace()
 

@@ -35,7 +35,8 @@ cdef extern from "c/fastnn.h" nogil:
         int loss
         void *custom
         double parameter
-        int fused, optimizer, nesterov
+        int fused, per_row, optimizer
+        int nesterov, epsilon_hat, rate_in_velocity, l2_by_weight
         double momentum, beta_1, beta_2, epsilon, weight_decay, l2, clip_norm
 
     ctypedef struct Workspace:
@@ -57,7 +58,7 @@ cdef extern from "c/fastnn.h" nogil:
         const double *rates
         int64_t rows, batch, begin, end
         uint64_t seed, epoch
-        double loss
+        double loss, penalty
 
     ctypedef struct Plan:
         CNetwork *network
@@ -69,6 +70,7 @@ cdef extern from "c/fastnn.h" nogil:
         void *gradient
         double *row_loss
         double *tile_norm
+        double *tile_squares
         void **scratch
         int64_t steps
         Barrier barrier

@@ -90,7 +90,7 @@ def loss_value_and_delta(
     output: Array, target: Array, weight: Array | None, loss: str, parameter: float, out: Array
 ) -> float:
     """Return the loss; out = d loss / d output, normalised as the loss is."""
-    divisor = _divisor(loss, weight, *output.shape)
+    divisor = _divisor(loss, _weight_sum(weight, len(output)), output.shape[1])
     value, out[...] = _loss_share(output, target, weight, loss, parameter, divisor)
     return value
 
@@ -122,9 +122,14 @@ def all_finite(values: Array) -> bool:
 # --------------------------------------------------------------------------- loss and update
 
 
-def _divisor(loss: Any, weight: Array | None, rows: int, outputs: int) -> float:
+def _weight_sum(weight: Array | None, rows: int) -> float:
+    return float(rows if weight is None else weight.sum(dtype=np.float64))
+
+
+def _divisor(loss: Any, weight_sum: float, outputs: int, per_row: bool = False) -> float:
     """What Σ w·ℓ is divided by; 0 if all the weights are 0."""
-    weight_sum = float(rows if weight is None else weight.sum(dtype=np.float64))
+    if per_row:
+        outputs = 1
     return numpy_rows.loss(loss).divisor(weight_sum, outputs) if weight_sum else 0.0
 
 
@@ -321,6 +326,7 @@ class Trainer:
         self.batch_size = batch_size
         self.seed = seed
         self.steps = 0
+        self.penalty = 0.0
         ones_and_zeros = np.zeros(network.size, network.dtype)
         for weight, _ in network.layer_parameters(ones_and_zeros):
             weight[...] = 1
@@ -343,18 +349,24 @@ class Trainer:
         weight: Array | None,
         epoch: int,
         rates: Array,
-        shuffle: bool,
+        shuffle: bool | Array,
     ) -> float:
         """Train on every row once, in batches; return the epoch's loss."""
         n = len(X)
-        order = random.permutation(self.seed, epoch, n) if shuffle else np.arange(n)
-        total = 0.0
+        if isinstance(shuffle, np.ndarray):
+            order = _checked_order(shuffle, n)
+        else:
+            order = random.permutation(self.seed, epoch, n) if shuffle else np.arange(n)
+        total = penalty = 0.0
         for rate, first in zip(rates, range(0, n, self.batch_size), strict=True):
             rows = order[first : first + self.batch_size]
             w = None if weight is None else weight[rows]
             loss = self._update(X[rows], target[rows], w, float(rate), epoch, first)
-            total += loss if self.loss.name == "sum_squares" else loss * len(rows)
-        return total if self.loss.name == "sum_squares" else total / n
+            share = 1 if self.loss.name == "sum_squares" else len(rows) / n
+            total += loss * share
+            penalty += self.penalty * share
+        self.penalty = penalty
+        return total
 
     def step(self, X: Array, target: Array, weight: Array | None, rate: float) -> float | None:
         """One update on all rows as one batch; None if an argument is not in order."""
@@ -379,12 +391,12 @@ class Trainer:
     def _chunks(self, X: Array, target: Array, weight: Array | None) -> Any:
         """For each chunk of rows: its share of the loss, its delta, and the forward pass."""
         outputs = self.network.layers[-1].outputs
-        divisor = _divisor(self.loss.name, weight, len(X), outputs)
+        name, parameter, _, per_row = self.loss
+        divisor = _divisor(name, _weight_sum(weight, len(X)), outputs, per_row)
         for first in range(0, len(X), _CHUNK):
             rows = slice(first, first + _CHUNK)
             output, passes = self.network.forward(X[rows], self.loss.fused)
             w = None if weight is None else weight[rows]
-            name, parameter, _ = self.loss
             yield *_loss_share(output, target[rows], w, name, parameter, divisor), passes
 
     @_quiet
@@ -395,16 +407,22 @@ class Trainer:
         network = self.network
         parameters, step, moments = network.state
         output, passes = network.forward(X, self.loss.fused, (self.seed, epoch, first))
-        divisor = _divisor(self.loss.name, weight, *output.shape)
-        name, parameter, fused = self.loss
+        name, parameter, fused, per_row = self.loss
+        weight_sum = _weight_sum(weight, len(X))
+        divisor = _divisor(name, weight_sum, output.shape[1], per_row)
         loss, delta = _loss_share(output, target, weight, name, parameter, divisor)
         gradient, _ = network.backward(passes, delta, fused)
+        optimizer, self.penalty = self.optimizer, 0.0
+        if optimizer.l2_by_weight:
+            optimizer = optimizer._replace(l2=optimizer.l2 / weight_sum if weight_sum else 0.0)
+            squares = np.square(parameters, dtype=np.float64) * self._is_weight
+            self.penalty = 0.5 * optimizer.l2 * float(squares.sum())
         parameters, moments = _updated(
-            parameters, gradient, moments, self.optimizer, rate, step + 1, self._is_weight
+            parameters, gradient, moments, optimizer, rate, step + 1, self._is_weight
         )
         network.state = _State(parameters, step + 1, moments)
         self.steps += 1
-        return loss
+        return loss + self.penalty
 
     def _in_order(self, X: Array, target: Array, weight: Array | None) -> bool:
         """Whether a batch is plain, fits this network and loss, and is finite."""
@@ -418,6 +436,15 @@ class Trainer:
         if self.loss.name in _LABEL_LOSSES and _is_plain(target, np.dtype(np.int64), (n,)):
             return bool((target >= 0).all() and (target < outputs).all())
         return _is_plain(target, dtype, (n, outputs)) and all_finite(target)
+
+
+def _checked_order(order: Array, rows: int) -> Array:
+    """The order itself, if it is (rows,) int64 row numbers."""
+    if not _is_plain(order, np.dtype(np.int64), (rows,)):
+        raise ValueError(f"the order must be a plain int64 array of shape ({rows},)")
+    if rows and (order.min() < 0 or order.max() >= rows):
+        raise ValueError(f"the order must hold row numbers from 0 to {rows - 1}")
+    return order
 
 
 def _is_plain(array: Any, dtype: np.dtype[Any], shape: tuple[int | None, ...]) -> bool:

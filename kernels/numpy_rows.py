@@ -194,16 +194,19 @@ def _quantile_derivative(o: Array, t: Array, q: float) -> Array:
     return np.where(o > t, 1 - q, np.where(o < t, -q, 0 * (o - t))).astype(o.dtype)
 
 
-def _cross_entropy(o: Array, t: Array, _: float) -> Array:
-    return -np.where(t == 0, 0, t * _log_softmax(o))  # a logit of -inf may have t = 0
+def _cross_entropy(o: Array, t: Array, bound: float) -> Array:
+    value = -np.where(t == 0, 0, t * _log_softmax(o))  # a logit of -inf may have t = 0
+    rows = value.sum(axis=-1, keepdims=True)
+    return value if not bound else np.where(rows > bound, bound / value.shape[1], value)
 
 
 def _cross_entropy_derivative(o: Array, t: Array, _: float) -> Array:
     return t.sum(axis=-1, keepdims=True) * _softmax(o) - t
 
 
-def _binary_cross_entropy(o: Array, t: Array, _: float) -> Array:
-    return t * _softplus(-o) + (1 - t) * _softplus(o)  # -log σ(o) is softplus(-o)
+def _binary_cross_entropy(o: Array, t: Array, bound: float) -> Array:
+    value = t * _softplus(-o) + (1 - t) * _softplus(o)  # -log σ(o) is softplus(-o)
+    return np.minimum(value, bound) if bound else value
 
 
 # Of probabilities: PyTorch's BCELoss, its logarithm ≥ -100, its denominator ≥ 1e-12.
@@ -263,6 +266,10 @@ def _sgd(
     g = g + spec.weight_decay * p
     if not moments:
         return p - rate * g, ()
+    if spec.rate_in_velocity:
+        velocity = spec.momentum * moments[0] + rate * g
+        change = spec.momentum * velocity + rate * g if spec.nesterov else velocity
+        return p - change, (velocity,)
     velocity = spec.momentum * moments[0] + g
     direction = g + spec.momentum * velocity if spec.nesterov else velocity
     return p - rate * direction, (velocity,)
@@ -293,6 +300,9 @@ def _adam_without_decay(
 ) -> tuple[Array, Moments]:
     m = spec.beta_1 * moments[0] + (1 - spec.beta_1) * g
     v = spec.beta_2 * moments[1] + (1 - spec.beta_2) * g**2
+    if spec.epsilon_hat:
+        rate_t = rate * math.sqrt(1 - spec.beta_2**step) / (1 - spec.beta_1**step)
+        return p - rate_t * m / (np.sqrt(v) + spec.epsilon), (m, v)
     m_hat = m / (1 - spec.beta_1**step)
     v_hat = v / (1 - spec.beta_2**step)
     return p - rate * m_hat / (np.sqrt(v_hat) + spec.epsilon), (m, v)

@@ -36,12 +36,19 @@ OPTIMIZERS = {
     "sgd decayed": OptimizerSpec("sgd", 0, weight_decay=0.02),
     "momentum": OptimizerSpec("sgd", 1, momentum=0.9, weight_decay=0.01),
     "nesterov": OptimizerSpec("sgd", 1, momentum=0.8, nesterov=True),
+    "momentum, rate inside": OptimizerSpec("sgd", 1, momentum=0.9, rate_in_velocity=True),
+    "nesterov, rate inside": OptimizerSpec(
+        "sgd", 1, momentum=0.8, nesterov=True, rate_in_velocity=True, weight_decay=0.01
+    ),
     "rmsprop": OptimizerSpec("rmsprop", 1, beta_2=0.99, epsilon=1e-8, weight_decay=0.01),
     "rmsprop momentum": OptimizerSpec("rmsprop", 2, momentum=0.5, beta_2=0.9, epsilon=1e-7),
     "adagrad": OptimizerSpec("adagrad", 1, epsilon=1e-8, weight_decay=0.01),
     "adam": OptimizerSpec("adam", 2, beta_1=0.9, beta_2=0.999, epsilon=1e-8),
     "adam decayed": OptimizerSpec(
         "adam", 2, beta_1=0.8, beta_2=0.95, epsilon=1e-6, weight_decay=0.02
+    ),
+    "adam, epsilon hat": OptimizerSpec(
+        "adam", 2, beta_1=0.9, beta_2=0.99, epsilon=1e-4, epsilon_hat=True
     ),
     "adamw": OptimizerSpec("adamw", 2, beta_1=0.9, beta_2=0.99, epsilon=1e-8, weight_decay=0.05),
 }
@@ -176,7 +183,7 @@ def random_loss(rng: np.random.Generator) -> tuple[LossSpec, str]:
     else:
         last = "identity" if rng.random() < 0.3 else str(rng.choice(ACTIVATIONS))
     parameter = {"huber": 0.75, "quantile": 0.3}.get(name, 0.0)
-    return LossSpec(name, parameter, fused), last
+    return LossSpec(name, parameter, fused, per_row=bool(rng.random() < 0.3)), last
 
 
 def random_case(seed: int, reference: ModuleType, max_rows: int = 200) -> Case:
@@ -199,7 +206,9 @@ def random_case(seed: int, reference: ModuleType, max_rows: int = 200) -> Case:
         for i in range(depth)
     )
     optimizer = OPTIMIZERS[str(rng.choice(list(OPTIMIZERS)))]._replace(
-        l2=float(rng.choice([0.0, 0.01])), clip_norm=float(rng.choice([0.0, 0.0, 0.5]))
+        l2=float(rng.choice([0.0, 0.01])),
+        clip_norm=float(rng.choice([0.0, 0.0, 0.5])),
+        l2_by_weight=bool(rng.random() < 0.4),
     )
     rows = int(rng.integers(1, max_rows + 1))
     empty = np.empty(0)

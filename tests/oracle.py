@@ -164,11 +164,12 @@ LOSSES: dict[str, Callable[[Dual, np.ndarray, float], Dual]] = {
 }
 
 
-def mean_divisor(loss: str, weight: np.ndarray, outputs: int) -> float:
+def mean_divisor(loss: Any, weight: np.ndarray, outputs: int) -> float:
     """What the weighted sum of a loss is divided by."""
-    if loss == "sum_squares":
+    if loss.name == "sum_squares":
         return 1.0
-    return weight.sum() * (1 if loss.startswith("cross_entropy") else outputs)
+    by_row = loss.per_row or loss.name.startswith("cross_entropy")
+    return weight.sum() * (1 if by_row else outputs)
 
 
 def output(
@@ -224,5 +225,5 @@ def loss_and_gradient(
     if not weight.any():
         return 0.0, np.zeros(len(parameters))
     scaled = LOSSES[loss.name](o, target, loss.parameter) * weight[:, np.newaxis]
-    divisor = mean_divisor(loss.name, weight, outputs)
+    divisor = mean_divisor(loss, weight, outputs)
     return scaled.value.sum() / divisor, scaled.slope.sum(axis=(0, 1)) / divisor

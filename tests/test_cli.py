@@ -275,8 +275,6 @@ MISTAKES = {
     "same name twice": ("train d.csv --target y", f"p,p,y\n{ROWS}", "'p' stands twice"),
     "short row": ("train d.csv --target y", f"p,q,y\n{ROWS}1,2\n", "line 42 has 2 cells"),
     "long row": ("train d.csv --target y", f"p,q,y\n{ROWS}1,2,3,4\n", "line 42 has 4 cells"),
-    "missing value": ("train d.csv --target y", f"p,q,y\n{ROWS}1,,a\n", "42, column 'q': a value"),
-    "NaN": ("train d.csv --target y", f"p,q,y\n{ROWS}nan,2,a\n", "line 42, column 'p': a value"),
     "infinity": ("train d.csv --target y", f"p,q,y\n{ROWS}1,inf,a\n", "'inf' is not a finite"),
     "text": ("train d.csv --target y", f"p,q,y\n{ROWS}1,Paris,a\n", "'Paris' is not a number"),
     "too large": ("train d.csv --target y", f"p,q,y\n{ROWS}1,1e308,a\n-1,-1e308,b\n", "too large"),

@@ -21,6 +21,8 @@ from fastnn.engines import ACTIVATIONS, LOSSES, OPTIMIZERS, LayerSpec, LossSpec
 
 NETWORKS = 500
 TRAJECTORIES = 150
+OPTIONS = ("nesterov", "momentum", "weight_decay", "l2", "clip_norm")
+OPTIONS += ("epsilon_hat", "rate_in_velocity", "l2_by_weight")
 
 
 @functools.cache
@@ -48,7 +50,8 @@ def test_the_draw_meets_every_row(reference: ModuleType) -> None:
         met["no bias"] += not all(spec.use_bias for spec in case.layers)
         met["narrow output"] += case.layers[-1].outputs <= 4
         met["partial batch"] += len(case.X) % case.batch_size > 0
-        for option in ("nesterov", "momentum", "weight_decay", "l2", "clip_norm"):
+        met["per_row"] += case.loss.per_row
+        for option in OPTIONS:
             met[option] += bool(getattr(case.optimizer, option))
     wanted = {f"depth {depth}" for depth in range(1, 5)}
     wanted |= {f"hidden {name}" for name in ACTIVATIONS if name != "softmax"}
@@ -56,7 +59,7 @@ def test_the_draw_meets_every_row(reference: ModuleType) -> None:
     wanted |= {f"{name} False" for name in LOSSES}
     wanted |= {"cross_entropy True", "binary_cross_entropy True", *OPTIMIZERS}
     wanted |= {"labels", "weighted", "dropout", "no bias", "narrow output", "partial batch"}
-    wanted |= {"nesterov", "momentum", "weight_decay", "l2", "clip_norm"}
+    wanted |= {"per_row", *OPTIONS}
     assert all(met[name] >= 5 for name in wanted), met
 
 
@@ -92,7 +95,7 @@ def test_inference(compiled: ModuleType, reference: ModuleType, seed: int) -> No
 
 
 def train(case: Case, engine: ModuleType, steps: int) -> tuple[np.ndarray, list[float], list]:
-    """Parameters, epoch losses and moments after ``steps`` updates, in float64."""
+    """Parameters, losses and penalties of epochs, and moments, after ``steps`` updates."""
     network = case.network(engine, np.float64)
     per_epoch = math.ceil(len(case.X) / case.batch_size)
     assert steps % per_epoch == 0
@@ -101,6 +104,7 @@ def train(case: Case, engine: ModuleType, steps: int) -> tuple[np.ndarray, list[
         for epoch in range(steps // per_epoch):
             rates = np.linspace(1, 0.5, per_epoch) * trajectory_rate(case)
             losses.append(trainer.epoch(*case.data(np.float64), epoch, rates, True))
+            losses.append(trainer.penalty)
     assert trainer.steps == steps
     return network.get_parameters(), losses, list(network.get_state()[1])
 

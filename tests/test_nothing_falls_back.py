@@ -24,7 +24,7 @@ from fastnn.engines import ACTIVATIONS, LOSSES, LayerSpec, LossSpec, OptimizerSp
 ROWS, INPUTS, OUTPUTS, BATCH = 11, 5, 3, 4
 
 #: What may be switched on: (of the layers, of the optimizer, weights, labels, shuffle).
-OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], bool, bool, bool]] = {
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], bool, bool, Any]] = {
     "plain": ({}, {}, False, False, True),
     "in order": ({}, {}, False, False, False),
     "labels": ({}, {}, False, True, True),
@@ -34,6 +34,14 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], bool, bool, bool]] = {
     "no bias": ({"use_bias": False}, {}, False, False, True),
     "l2": ({}, {"l2": 0.01}, False, False, True),
     "clip": ({}, {"clip_norm": 0.1}, False, False, True),
+    "order": ({}, {}, False, False, np.arange(ROWS)[::-1].copy()),
+    "conventions": (
+        {},
+        {"l2": 0.01, "l2_by_weight": True, "epsilon_hat": True, "rate_in_velocity": True},
+        True,
+        False,
+        True,
+    ),
     "all": ({"dropout": 0.2}, {"l2": 0.01, "clip_norm": 0.1}, True, True, True),
 }
 

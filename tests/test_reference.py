@@ -185,6 +185,26 @@ def test_impossible_classes_cost_nothing(engine: ModuleType, dtype: np.dtype) ->
     assert delta == pytest.approx(np.zeros((1, 3)), abs=float(np.finfo(dtype).eps))
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_a_bound_of_the_value(engine: ModuleType, loss: str, dtype: np.dtype) -> None:
+    """A row that is surely wrong counts no more than the bound; the derivative is as without."""
+    rng = np.random.default_rng(12)
+    o = (rng.normal(size=(40, 3 if loss == "cross_entropy" else 1)) * 9).astype(dtype)
+    target = rng.integers(3, size=40)
+    if loss == "binary_cross_entropy":
+        target = (target.reshape(-1, 1) > 0).astype(dtype)
+    free, bounded = np.empty_like(o), np.empty_like(o)
+    rows = [
+        engine.loss_value_and_delta(o[i : i + 1], target[i : i + 1], None, loss, 0.0, free[:1])
+        for i in range(40)
+    ]
+    assert sum(value > 5 for value in rows) in range(5, 36)
+    engine.loss_value_and_delta(o, target, None, loss, 0.0, free)
+    value = engine.loss_value_and_delta(o, target, None, loss, 5.0, bounded)
+    assert value == pytest.approx(np.minimum(rows, 5).mean(), rel=float(20 * np.finfo(dtype).eps))
+    assert (free == bounded).all()
+
+
 # --------------------------------------------------------------------------- optimizers
 
 
@@ -201,6 +221,9 @@ def published_update(
     else:
         g += spec.weight_decay * p
     if spec.name == "sgd":
+        if spec.rate_in_velocity:  # Sutskever et al. 2013, equations 1 to 4, with v = -b
+            s["b"] = spec.momentum * s["b"] + rate * g
+            return p - (spec.momentum * s["b"] + rate * g if spec.nesterov else s["b"])
         s["b"] = spec.momentum * s["b"] + g if t > 1 else g
         step = g + spec.momentum * s["b"] if spec.nesterov else s["b"]
         return p - rate * (step if spec.momentum else g)
@@ -214,6 +237,9 @@ def published_update(
         return p - rate * g / (math.sqrt(s["v"]) + spec.epsilon)
     s["m"] = spec.beta_1 * s["m"] + (1 - spec.beta_1) * g
     s["v"] = spec.beta_2 * s["v"] + (1 - spec.beta_2) * g * g
+    if spec.epsilon_hat:
+        rate *= math.sqrt(1 - math.pow(spec.beta_2, t)) / (1 - math.pow(spec.beta_1, t))
+        return p - rate * s["m"] / (math.sqrt(s["v"]) + spec.epsilon)
     first = s["m"] / (1 - math.pow(spec.beta_1, t))
     second = s["v"] / (1 - math.pow(spec.beta_2, t))
     return p - rate * first / (math.sqrt(second) + spec.epsilon)
@@ -273,6 +299,36 @@ def test_step_applies_l2_then_clip_then_decay(engine: ModuleType, name: str) -> 
             np.testing.assert_allclose(network.get_parameters(), truth, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 0.05])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 0.0, 1.0, 0.25], [0.0] * 5])
+@pytest.mark.parametrize("loss", [LossSpec("mse", per_row=True), LossSpec("sum_squares")])
+def test_l2_by_weight(
+    engine: ModuleType, loss: LossSpec, weights: list[float] | None, clip_norm: float
+) -> None:
+    """Value and gradient of l2 ‖W‖² / (2 Σ w), on weights of wide and narrow layers alone."""
+    layers = (LayerSpec(3, 37, "tanh", True), LayerSpec(37, 2, "identity", True))
+    rng = np.random.default_rng(6)
+    X, target = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    weight = None if weights is None else np.array(weights)
+    network = engine.Network(layers, np.dtype("float64"))
+    network.set_parameters(rng.normal(size=network.size))
+    before = network.get_parameters()
+    squares = (before[: 3 * 37] ** 2).sum() + (before[4 * 37 : -2] ** 2).sum()
+    is_weight = np.repeat([1.0, 0.0, 1.0, 0.0], [3 * 37, 37, 37 * 2, 2])
+    total = 5.0 if weight is None else weight.sum()
+    share = 0.3 / total if total else 0.0
+    spec = OptimizerSpec("sgd", 0, l2=0.3, l2_by_weight=True, clip_norm=clip_norm)
+    with network.trainer(loss, spec, 5, 0) as trainer:
+        value, gradient = trainer.gradient(X, target, weight)
+        reported = trainer.step(X, target, weight, 0.01)
+        assert trainer.penalty == pytest.approx(0.5 * share * squares, rel=1e-13)
+    assert reported == pytest.approx(value + 0.5 * share * squares, rel=1e-13)
+    gradient = np.array(clipped((gradient + share * before * is_weight).tolist(), clip_norm))
+    np.testing.assert_allclose(
+        network.get_parameters(), before - 0.01 * gradient, rtol=1e-12, atol=1e-14
+    )
+
+
 # --------------------------------------------------------------------------- training
 
 
@@ -321,16 +377,18 @@ def dropout_case(loss: str) -> Case:
 
 
 @pytest.mark.parametrize("loss", ["mse", "sum_squares"])
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_epoch(engine: ModuleType, shuffle: bool, loss: str) -> None:
-    """The shuffle, the short last batch, the masks by position, the loss over batches."""
+@pytest.mark.parametrize("shuffle", [True, False, np.random.default_rng(8).permutation(23)])
+def test_epoch(engine: ModuleType, shuffle: bool | np.ndarray, loss: str) -> None:
+    """The order, the short last batch, the masks by position, the loss over batches."""
     case = dropout_case(loss)
     network = case.network(engine, np.float64)
     rates = np.linspace(0.004, 0.002, 5)  # a sum of squares needs small ones
     with case.trainer(network) as trainer:
         value = trainer.epoch(*case.data(np.float64), 7, rates, shuffle)
         assert trainer.steps == 5
-    order = random.permutation(99, 7, 23) if shuffle else np.arange(23)
+    order = shuffle
+    if isinstance(shuffle, bool):
+        order = random.permutation(99, 7, 23) if shuffle else np.arange(23)
     total = 0.0
     for k, rate in enumerate(rates):
         rows = order[5 * k : 5 * k + 5]
@@ -340,6 +398,19 @@ def test_epoch(engine: ModuleType, shuffle: bool, loss: str) -> None:
     assert value == pytest.approx(total, rel=1e-12)
     assert relative_error(network.get_parameters(), case.parameters) <= 1e-12
     assert network.get_state() == (5, ())
+
+
+@pytest.mark.parametrize(
+    "order",
+    [np.arange(22), np.arange(23, dtype=np.int32), np.arange(1, 24), np.arange(-1, 22)],
+    ids=["short", "int32", "too large", "negative"],
+)
+def test_an_order_that_is_none(engine: ModuleType, order: np.ndarray) -> None:
+    case = dropout_case("mse")
+    network = case.network(engine, np.float64)
+    with case.trainer(network) as trainer, pytest.raises(ValueError, match="the order must"):
+        trainer.epoch(*case.data(np.float64), 0, np.full(5, 0.1), order)
+    assert (network.get_parameters() == case.parameters).all()
 
 
 def test_step_keys_its_masks_by_the_updates_before_it(engine: ModuleType) -> None:

@@ -193,6 +193,8 @@ def _backward(
     """One layer, from ∂C/∂a (1, outputs) to ∂C/∂a_in."""
     a_in, z, a = forward
     name, engine, units = spec.activation, model.engine, len(z[0])
+    if not isinstance(name, str):
+        raise ValueError(f"backprop_trace takes the package's own activations, not {name.name!r}")
     delta = fused_delta
     if delta is None:
         delta = kernels.activation_backward(z, dC_da, name, engine=engine)

@@ -66,8 +66,9 @@ typedef struct {
     void *custom;     /* instead of it: the LossElements of the user's */
     double parameter; /* of the loss */
     int fused;        /* the loss takes z of the last layer */
+    int per_row;      /* the loss is not divided by the number of outputs */
     int optimizer;    /* row of optimizers.h */
-    int nesterov;
+    int nesterov, epsilon_hat, rate_in_velocity, l2_by_weight; /* fastnn/engines.py */
     double momentum, beta_1, beta_2, epsilon, weight_decay, l2, clip_norm;
 } Recipe;
 
@@ -93,7 +94,7 @@ typedef struct {
     int64_t rows, batch;
     int64_t begin, end;   /* the part to run over now; begin is a multiple of batch */
     uint64_t seed, epoch; /* of the dropout masks */
-    double loss;          /* result, summed up over the parts */
+    double loss, penalty; /* results, summed up over the parts; the loss contains the penalty */
 } Job;
 
 typedef struct Plan {
@@ -106,6 +107,7 @@ typedef struct Plan {
     void *gradient;    /* arena; NULL while every step can be fused */
     double *row_loss;  /* one per group of BLOCK rows of the slab */
     double *tile_norm; /* one per tile: its part of the gradient's squared norm */
+    double *tile_squares; /* one per tile: the sum of its squared weights, for the penalty */
     void **scratch;    /* one per thread, scratch_size elements */
     int64_t steps;     /* steps run here, for those who doubt it */
     Barrier barrier;

@@ -42,12 +42,12 @@ INLINE V l_poisson(V o, V t, T parameter, V *derivative)
     return e - t * o;
 }
 
-INLINE V l_binary_cross_entropy(V z, V t, T parameter, V *derivative)
+INLINE V l_binary_cross_entropy(V z, V t, T bound, V *derivative)
 {
-    (void)parameter;
-    const V e = exp_negative(-absolute(z));
+    const V e = exp_negative(-absolute(z)), most = splat(bound > 0 ? bound : (T)INFINITY);
     *derivative = divide(choose(z < ZERO, e, ONE), e + (T)1) - t;
-    return at_least(z, 0) - z * t + log1p_unit(e);
+    const V value = at_least(z, 0) - z * t + log1p_unit(e);
+    return choose(value > most, most, value);
 }
 
 /* log p for 0 <= p <= 1, not below -100 (PyTorch's BCELoss) */
@@ -179,6 +179,7 @@ OUTLINE double elements_loss(LossElements *elements, const Group *group)
 
 /* Cross-entropy of logits z with targets t, by log-sum-exp:
  *   l = (sum t) log(sum exp z) - sum t z,   dl/dz = (sum t) softmax(z) - t
+ * with l no larger than the parameter, if there is one.
  * All rows of the group at once: a transposed tile has the rows in its lanes. */
 OUTLINE double cross_entropy_loss(const Group *group)
 {
@@ -260,11 +261,14 @@ OUTLINE double cross_entropy_loss(const Group *group)
     }
 #undef EACH_OUTPUT
 #undef EACH_VECTOR
+    const T bound = group->parameter > 0 ? group->parameter : (T)INFINITY;
     T sum = 0;
     for (int r = 0; r < BLOCK; r += LANES)
         store(total + r, vlog(load(total + r)));
-    for (int64_t r = 0; r < group->rows; r++)
-        sum += (mass[r] * total[r] + rest[r]) * group->weight[r];
+    for (int64_t r = 0; r < group->rows; r++) {
+        const T value = mass[r] * total[r] + rest[r];
+        sum += (value > bound ? bound : value) * group->weight[r];
+    }
     return (double)sum;
 }
 
@@ -277,9 +281,11 @@ OUTLINE void clear_delta(const Group *group)
 }
 
 /* 1 / what the loss is divided by; 0 where the weights sum to zero. */
-static double inverse_of(int loss, double weight_sum, int64_t outputs)
+static double inverse_of(int loss, int per_row, double weight_sum, int64_t outputs)
 {
-    const enum Normaliser normaliser = losses[loss].normaliser;
+    enum Normaliser normaliser = losses[loss].normaliser;
+    if (per_row && normaliser == WEIGHT_TIMES_OUTPUTS)
+        normaliser = WEIGHT;
     return weight_sum <= 0               ? 0
            : normaliser == NOTHING       ? 1
            : normaliser == WEIGHT        ? 1 / weight_sum

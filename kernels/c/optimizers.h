@@ -12,6 +12,7 @@ typedef struct {
     T shrink;       /* AdamW: w is multiplied by this first */
     T clip;         /* the gradient is multiplied by this first */
     T decay;        /* then decay * w is added to it */
+    double gain;    /* a factor in clip and decay: the rate, if the velocity holds it */
     int nesterov;
 } Scalars;
 
@@ -109,8 +110,9 @@ enum { OPTIMIZERS(INDEX) OPTIMIZER_COUNT };
 
 static Scalars step_scalars(const Recipe *recipe, double rate, int64_t step)
 {
+    const double gain = recipe->rate_in_velocity ? rate : 1;
     Scalars s = {
-        .rate = (T)rate,
+        .rate = recipe->rate_in_velocity ? 1 : (T)rate,
         .momentum = (T)recipe->momentum,
         .beta_1 = (T)recipe->beta_1,
         .beta_2 = (T)recipe->beta_2,
@@ -118,8 +120,9 @@ static Scalars step_scalars(const Recipe *recipe, double rate, int64_t step)
         .rest_2 = (T)(1 - recipe->beta_2),
         .epsilon = (T)recipe->epsilon,
         .shrink = 1,
-        .clip = 1,
-        .decay = (T)recipe->weight_decay,
+        .clip = (T)gain,
+        .decay = (T)(recipe->weight_decay * gain),
+        .gain = gain,
         .nesterov = recipe->nesterov,
     };
     const int row = recipe->optimizer;
@@ -127,7 +130,8 @@ static Scalars step_scalars(const Recipe *recipe, double rate, int64_t step)
         /* m^ / (sqrt(v^) + epsilon) with both bias corrections moved out of the loop */
         const double correction = sqrt(1 - pow(recipe->beta_2, (double)step));
         s.rate = (T)(rate * correction / (1 - pow(recipe->beta_1, (double)step)));
-        s.epsilon = (T)(recipe->epsilon * correction);
+        if (!recipe->epsilon_hat)
+            s.epsilon = (T)(recipe->epsilon * correction);
     }
     if (row == OPTIMIZER_adamw_2) {
         s.shrink = (T)(1 - rate * recipe->weight_decay);

@@ -218,7 +218,7 @@ OUTLINE int plain_loss(const void *output, const void *target, const int64_t *la
     double total = weight ? 0 : (double)rows, sum = 0;
     for (int64_t r = 0; weight && r < rows; r++)
         total += (double)((const T *)weight)[r];
-    const double inverse = inverse_of(loss, total, columns);
+    const double inverse = inverse_of(loss, 0, total, columns);
     for (int64_t r0 = 0; r0 < rows; r0 += BLOCK) {
         Group group = {.output = buffer, .delta = buffer, .stride = BLOCK * BLOCK,
                        .outputs = columns, .rows = smaller(BLOCK, rows - r0),
@@ -264,7 +264,7 @@ OUTLINE int plain_update(void *parameters, const void *gradient, void *moment_0,
             norm += g * g;
         }
         const double clip = recipe->clip_norm / (sqrt(norm) + 1e-6);
-        s.clip = (T)(clip < 1 ? clip : 1);
+        s.clip = (T)((clip < 1 ? clip : 1) * s.gain);
     }
     s.decay += (T)(recipe->l2 * (double)s.clip);
     const Optimizer *optimizer = &optimizers[recipe->optimizer];

@@ -414,6 +414,22 @@ INLINE void space_gradient(const Workspace *space, const Layer *layer, const Til
          block = beyond) \
         for (T *gradient = (first); block < beyond; block++, gradient += BLOCK * BLOCK)
 
+/* What l2_by_weight adds to the loss needs the weights as they are before the update. */
+INLINE void note_squares(const Plan *plan, const Tile *tile)
+{
+    if (!plan->recipe.l2_by_weight)
+        return;
+    const Layer *layer = &plan->network->layers[tile->layer];
+    V sum = ZERO;
+    for (int64_t b = 0; b < tile->blocks; b++) {
+        const T *weight =
+            (const T *)plan->network->parameters + tile_at(layer, tile, tile->out_block + b);
+        for (int64_t i = 0, n = tile_height(layer, tile) * BLOCK; i < n; i += LANES)
+            sum += load(weight + i) * load(weight + i);
+    }
+    plan->tile_squares[tile - plan->tiles] = (double)sum_of(sum);
+}
+
 /* Gradient of the tile's weights, and of the bias if it is the first of its block column:
  * straight into the update. */
 INLINE void fused_tile(const Plan *plan, const Workspace *space, const Tile *tile, int64_t rows,
@@ -422,6 +438,7 @@ INLINE void fused_tile(const Plan *plan, const Workspace *space, const Tile *til
     const Network *network = plan->network;
     const Layer *layer = &network->layers[tile->layer];
     const T *dy = space->delta[tile->layer + 1];
+    note_squares(plan, tile);
     space_gradient(space, layer, tile, rows, zeros, 0, scratch);
     EACH_BLOCK(tile, scratch)
     {
@@ -457,6 +474,7 @@ INLINE void accumulate_tile(Plan *plan, const Workspace *space, int64_t index, i
     const T factor = last_slab ? (T)l2 : 0;
     T *sums = plan->gradient;
     double norm = 0;
+    note_squares(plan, tile);
     /* a low tile reads its start as if it were higher: never in another thread's gradient */
     if (!first_slab)
         EACH_BLOCK(tile, scratch)
@@ -498,17 +516,23 @@ INLINE void apply_tile(const Plan *plan, const Tile *tile, const Scalars *s)
 
 /* ---- the job ---- */
 
-/* 1 / what the loss over rows [position, position + rows) is divided by; 0 for weight 0 */
-static double inverse_normaliser(const Plan *plan, const Job *job, int64_t position, int64_t rows)
+/* The sum of the weights of rows [position, position + rows). */
+static double weight_sum(const Job *job, int64_t position, int64_t rows)
+{
+    if (!job->weight)
+        return (double)rows;
+    double sum = 0;
+    for (int64_t i = 0; i < rows; i++)
+        sum += (double)((const T *)job->weight)[row_at(job, position + i)];
+    return sum;
+}
+
+/* 1 / what the loss over rows of this weight is divided by; 0 for weight 0 */
+static double inverse_normaliser(const Plan *plan, double weight)
 {
     const Network *network = plan->network;
-    double sum = (double)rows;
-    if (job->weight) {
-        sum = 0;
-        for (int64_t i = 0; i < rows; i++)
-            sum += (double)((const T *)job->weight)[row_at(job, position + i)];
-    }
-    return inverse_of(plan->recipe.loss, sum, network->layers[network->depth - 1].out);
+    return inverse_of(plan->recipe.loss, plan->recipe.per_row, weight,
+                      network->layers[network->depth - 1].out);
 }
 
 OUTLINE void run(Plan *plan, Job *job, int thread)
@@ -525,21 +549,23 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
     Workspace space = plan->space;
     if (!reads_in_place(network, job, plan->slab))
         space.rows = NULL;
-    double epoch_loss = 0;
+    double epoch_loss = 0, penalty = 0;
     if (thread == 0)
         plan->next_poll = clock_now() + POLL_INTERVAL;
 
     for (int64_t position = job->begin, step = first_step; position < job->end;
          position += job->batch, step++) {
         const int64_t batch = smaller(job->batch, job->rows - position);
-        const double inverse = inverse_normaliser(plan, job, position, batch);
+        const double mass = weight_sum(job, position, batch);
+        const double inverse = inverse_normaliser(plan, mass);
+        const double l2 = !recipe->l2_by_weight ? recipe->l2 : mass > 0 ? recipe->l2 / mass : 0;
         const int fused = job->kind == TRAIN && batch <= plan->slab && recipe->clip_norm == 0;
         Scalars bias = {0}, weight = {0};
         if (job->kind == TRAIN) {
             bias = step_scalars(recipe, job->rates[step], updates + step + 1);
             weight = bias;
             if (fused)
-                weight.decay += (T)recipe->l2;
+                weight.decay += (T)(l2 * weight.gain);
         }
 
         double sum = 0;
@@ -562,7 +588,7 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
             } else if (job->kind != EVALUATE)
                 for (int64_t i = tile_begin; i < tile_end; i++)
                     accumulate_tile(plan, &space, i, rows, at == 0, at + rows == batch,
-                                    job->kind == TRAIN ? recipe->l2 : 0, scratch);
+                                    job->kind == TRAIN ? l2 : 0, scratch);
             barrier_wait(&plan->barrier);
         }
 
@@ -572,23 +598,29 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
                 for (int64_t i = 0; i < plan->tile_count; i++)
                     norm += plan->tile_norm[i];
                 const double clip = recipe->clip_norm / (sqrt(norm) + 1e-6);
-                bias.clip = (T)(clip < 1 ? clip : 1);
+                bias.clip = (T)((clip < 1 ? clip : 1) * bias.gain);
             }
             for (int64_t i = tile_begin; i < tile_end; i++)
                 apply_tile(plan, &plan->tiles[i], &bias);
             barrier_wait(&plan->barrier);
         }
         if (thread == 0) {
-            const double share = (double)batch / (double)job->rows;
-            epoch_loss += sum * inverse * (summed ? 1 : share);
+            const double share = summed ? 1 : (double)batch / (double)job->rows;
+            epoch_loss += sum * inverse * share;
             if (job->kind == TRAIN) {
+                double squares = 0;
+                for (int64_t i = 0; recipe->l2_by_weight && i < plan->tile_count; i++)
+                    squares += plan->tile_squares[i];
+                penalty += 0.5 * l2 * squares * share;
                 network->step = updates + step + 1;
                 plan->steps++;
             }
         }
     }
-    if (thread == 0)
-        job->loss += epoch_loss;
+    if (thread == 0) {
+        job->loss += epoch_loss + penalty;
+        job->penalty += penalty;
+    }
 stopped:
     restore_subnormals(environment);
 }

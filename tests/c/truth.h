@@ -95,7 +95,7 @@ enum Divisor { BY_ELEMENTS, BY_ROWS, BY_NOTHING };
 
 /* Name, l(o, t, p) and dl/do of an output o and a target t, what their sum is divided by,
  * where o may lie. p is the loss's parameter; for cross_entropy, which is of whole rows, it
- * is the sum of the row's targets, and o is log softmax of the logits. */
+ * is the sum of the row's targets, and o is log softmax of the logits: row_loss has the bound. */
 #define EACH_LOSS(ROW) \
     ROW(mse, (o - t) * (o - t), 2 * (o - t), BY_ELEMENTS, -4, 4) \
     ROW(mae, fabsl(o - t), o > t ? 1 : o < t ? -1 : 0, BY_ELEMENTS, -4, 4) \
@@ -106,7 +106,7 @@ enum Divisor { BY_ELEMENTS, BY_ROWS, BY_NOTHING };
     ROW(poisson, expl(o) - t * o, expl(o) - t, BY_ELEMENTS, -4, 4) \
     ROW(sum_squares, (o - t) * (o - t), 2 * (o - t), BY_NOTHING, -4, 4) \
     ROW(cross_entropy, -t * o, p * expl(o) - t, BY_ROWS, -4, 4) \
-    ROW(binary_cross_entropy, -t * logl(sigmoid(o)) - (1 - t) * logl(sigmoid(-o)), \
+    ROW(binary_cross_entropy, fminl(p, -t * logl(sigmoid(o)) - (1 - t) * logl(sigmoid(-o))), \
         sigmoid(o) - t, BY_ELEMENTS, -4, 4) \
     ROW(cross_entropy_of_probabilities, -t * logl(o), -t / o, BY_ROWS, 0.02L, 0.98L) \
     ROW(binary_cross_entropy_of_probabilities, -t * logl(o) - (1 - t) * logl(1 - o), \
@@ -130,14 +130,14 @@ static const Loss LOSSES[] = {EACH_LOSS(ENTRY)};
 /* The loss of one row of n outputs and its derivative, neither divided by anything. */
 static Real row_loss(const Loss *loss, int64_t n, const Real *o, const Real *t, Real p, Real *delta)
 {
-    Real top = o[0], total = 0, mass = 0, shift = 0, sum = 0;
+    Real top = o[0], total = 0, mass = 0, shift = 0, sum = 0, bound = INFINITY;
     EACH(j, n) top = fmaxl(top, o[j]), mass += t[j];
     EACH(j, n) total += expl(o[j] - top);
     if (loss->value == l_cross_entropy)
-        shift = top + logl(total), p = mass;
+        shift = top + logl(total), bound = p, p = mass;
     EACH(j, n) sum += loss->value(o[j] - shift, t[j], p);
     EACH(j, n) delta[j] = loss->derivative(o[j] - shift, t[j], p);
-    return sum;
+    return fminl(sum, bound);
 }
 
 static Real divisor_of(const Loss *loss, Real weights, int64_t outputs)

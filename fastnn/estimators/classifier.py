@@ -1,0 +1,327 @@
+"""The classifier: labels, probabilities, and how scikit-learn encodes them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    type_of_target,
+    unique_labels,
+)
+from sklearn.utils.validation import validate_data
+
+from ..losses import LOSSES, Huber, Quantile
+from . import conventions
+from .conventions import Loss
+from .course import Data
+from .documentation import documented
+from .perceptron import Perceptron, with_callbacks
+
+Array = NDArray[Any]
+
+#: Losses that take labels instead of rows of zeros and ones.
+_OF_LABELS = ("cross_entropy", "cross_entropy_of_probabilities")
+
+
+@documented
+class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
+    """A neural network that classifies, in the place of scikit-learn's of that name.
+
+    Parameters
+    ----------
+    {parameters}
+    loss : str, Huber, Quantile or callable, default="log_loss"
+        The log loss, or a loss of the package on the probabilities.
+    class_weight : dict, list of dict, "balanced" or None, default=None
+        Class -> weight, times the sample weights; for multilabel targets a list.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+    {attributes}
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **Perceptron._parameter_constraints,
+        "loss": [StrOptions({"log_loss", *LOSSES}), Huber, Quantile, callable],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        loss: Any = "log_loss",
+        class_weight: Any = None,
+        dropout: Any = 0.0,
+        clip_norm: float | None = None,
+        scoring: Any = None,
+        callbacks: Any = None,
+        progress: bool = False,
+        threads: int | None = None,
+        engine: str = "auto",
+    ) -> None:
+        self._store(locals())
+
+    # ------------------------------------------------------------------ training
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train on rows of X and their classes y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        y : array-like (n_samples,) or (n_samples, n_outputs)
+            Labels of any sortable kind; or rows of zeros and ones, for multilabel.
+        sample_weight : array-like (n_samples,), optional
+        X_val, y_val : array-like, optional
+            A validation set, in the place of the one that early stopping holds back.
+        sample_weight_val : array-like, optional
+
+        Returns
+        -------
+        self
+        """
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, incremental=False, validation=validation)
+
+    @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Train for one epoch, going on from the present state.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in ``fit``. One row of plain floats, in the dtype of the first call, and a
+            label in an array take a way that costs a few microseconds.
+        classes : array-like, optional
+            All classes that will ever come; needed in the first call.
+
+        Returns
+        -------
+        self
+        """
+        is_plain = sample_weight is None and classes is None
+        if is_plain and self._has_learned(X, self._quick_target(y)):
+            return self
+        self._partial_fit(X, y, sample_weight, classes)
+        return self
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Self:
+        if _check_partial_fit_first_call(self, classes):
+            self._label_binarizer = LabelBinarizer()
+            is_multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer.fit(y if is_multilabel else classes)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    # ------------------------------------------------------------------ use
+
+    def predict(self, X: Any) -> Array:
+        """The most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray (n_samples,) or (n_samples, n_outputs)
+        """
+        return self._decide(self._output(X))
+
+    def predict_proba(self, X: Any) -> Array:
+        """The probability of each class, (n_samples, n_classes); ordered as ``classes_``."""
+        output = self._output(X)
+        if self.n_outputs_ > 1:
+            return output
+        return np.hstack([1 - output, output])
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithm of ``predict_proba``."""
+        probabilities = self.predict_proba(X)
+        return np.log(probabilities, out=probabilities)
+
+    def _decide(self, output: Array) -> Array:
+        """The classes for probabilities (n, outputs)."""
+        if self.out_activation_ == "softmax":
+            classes: Array = self.classes_[output.argmax(axis=1)]
+            return classes
+        if self.n_outputs_ == 1 and len(self.classes_) == 2:
+            classes = self.classes_[(output[:, 0] > 0.5).astype(np.intp)]
+            return classes
+        column = output.ravel() if self.n_outputs_ == 1 else output
+        classes = self._label_binarizer.inverse_transform(column)
+        return classes
+
+    # ------------------------------------------------------------------ targets
+
+    def _validate_target(
+        self, X: Any, y: Any, *, incremental: bool, reset: bool
+    ) -> tuple[Any, Any]:
+        """X and y checked, and the classes known."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+            return X, y
+        classes = unique_labels(y)
+        if self.warm_start:
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same "
+                    "classes as in the previous call to fit. Previously "
+                    f"got {self.classes_}, `y` has {classes}"
+                )
+        else:
+            self._check_known(y, classes)
+        return X, y
+
+    def _validate_held_out(self, X: Any, y: Any) -> tuple[Any, Any]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            dtype=(np.float64, np.float32),
+            reset=False,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        self._check_known(y, unique_labels(y))
+        return X, y
+
+    def _check_known(self, y: Any, classes: Any) -> None:
+        if len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+
+    def _encode(self, y: Any, dtype: Any) -> Array:
+        """Labels (n,) int64 for several classes, else columns of zeros and ones."""
+        if self._is_multiclass() and self._takes_labels(dtype):
+            labels: Array = np.searchsorted(self.classes_, y).astype(np.int64)
+            return labels
+        columns = self._label_binarizer.transform(y)
+        return np.require(columns, dtype, ["C", "A"])
+
+    def _is_multiclass(self) -> bool:
+        is_multiclass: bool = self._label_binarizer.y_type_ == "multiclass"
+        return is_multiclass
+
+    def _takes_labels(self, dtype: Any) -> bool:
+        return self._loss(dtype).row.name in _OF_LABELS
+
+    def _quick_target(self, y: Any) -> Array | None:
+        """The target of one row, if its class is plain to see."""
+        if type(y) is not np.ndarray or y.shape != (1,) or "_online" not in self.__dict__:
+            return None
+        classes = self.classes_
+        if y.dtype.kind != classes.dtype.kind or y.dtype.kind not in "iufbUS":
+            return None
+        index = int(classes.searchsorted(y[0]))
+        if index == len(classes) or classes[index] != y[0] or len(classes) < 2:
+            return None
+        if self.out_activation_ != "softmax":
+            return np.array([[index]], self._model.dtype) if self.n_outputs_ == 1 else None
+        is_labels = self._online.loss.row.name in _OF_LABELS
+        return np.array([index], np.int64) if is_labels else None
+
+    def _decoded(self, target: Array) -> Array:
+        """The classes that a target stands for."""
+        if target.ndim == 1:
+            classes: Array = self.classes_[target]
+            return classes
+        return self._decide(target)
+
+    def _output_count(self, target: Array) -> int:
+        return len(self.classes_) if target.ndim == 1 else target.shape[1]
+
+    def _out_activation(self) -> str:
+        return "softmax" if self._is_multiclass() else "logistic"
+
+    def _loss(self, dtype: Any) -> Loss:
+        return conventions.classification_loss(self.loss, self._out_activation(), dtype)
+
+    def _row_weights(self, y: Any, sample_weight: Any, dtype: Any) -> Array | None:
+        weight = super()._row_weights(y, sample_weight, dtype)
+        if self.class_weight is None:
+            return weight
+        factors = compute_sample_weight(self.class_weight, y)
+        return np.ascontiguousarray(factors if weight is None else factors * weight, dtype)
+
+    def _is_stratified(self) -> bool:
+        return self.n_outputs_ == 1
+
+    def _validation_score(self, data: Data) -> float:
+        """The accuracy, of whole rows for multilabel."""
+        output = self._forward(data.X)
+        if not np.isfinite(output).all():
+            return float("nan")
+        if data.target.ndim == 1:
+            is_right = output.argmax(axis=1) == data.target
+        elif self.out_activation_ == "softmax":
+            is_right = output.argmax(axis=1) == data.target.argmax(axis=1)
+        else:
+            is_right = ((output > 0.5) == (data.target > 0.5)).all(axis=1)
+        return float(np.average(is_right, weights=data.weight))
+
+    def __sklearn_tags__(self) -> Any:
+        """Multilabel targets are accepted."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,632 @@
+"""What the classifier and the regressor share: parameters, checks, the fit, and storage.
+
+The parameters of a fitted estimator live in a ``Sequential``, ``_model``; ``coefs_`` and
+``intercepts_`` are views of copies of them. A row or two of plain floats takes a short way
+past scikit-learn's validation, which costs a hundred times what the network does: the
+engine checks such arrays itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import threading
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple, Self
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+
+from .. import checks, threads
+from ..callbacks import Callbacks
+from ..engines import ACTIVATIONS, Trainer
+from ..errors import unknown_name
+from ..model import Sequential
+from ..optimizers import LBFGS, OPTIMIZERS, Optimizer
+from ..progress import Progress
+from ..schedules import Schedule
+from . import conventions, course
+from .conventions import Loss, Rule
+from .course import Data, Watch
+
+try:  # scikit-learn's experimental callbacks, from 1.9 on
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # pragma: no cover - older scikit-learn
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands for what this scikit-learn does not have."""
+
+    def with_callbacks(method: Any) -> Any:
+        """Return the method as it is."""
+        return method
+
+
+__all__ = ["Perceptron", "with_callbacks"]
+
+Array = NDArray[Any]
+
+#: The layout of a pickled estimator; raised when an older one can no longer be read.
+_STATE_VERSION = 1
+
+#: What a fit keeps for going on with training, and a stripped estimator does not have.
+_TRAINING_STATE = (
+    "_rule",
+    "_best_parameters",
+    "_no_improvement_count",
+    "loss_curve_",
+    "validation_scores_",
+    "validation_loss_curve_",
+)
+
+#: Results that a new fit begins without; a stripped estimator keeps them.
+_RESULTS = ("best_loss_", "best_validation_score_")
+
+
+class _Online(NamedTuple):
+    """What ``partial_fit`` of one plain row needs, while no parameter changes."""
+
+    trainer: Trainer
+    loss: Loss
+    parameters: tuple[Any, ...]  # compared by identity
+
+
+class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+    """Base class of the estimators: made by its subclasses only.
+
+    A subclass says what a target is: ``_validate_target``, ``_encode``, ``_decoded``,
+    ``_loss``, ``_decide``, ``_validation_score`` and ``_is_stratified``.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({"logistic", *ACTIVATIONS} - {"softmax"}), tuple, list, callable],
+        "solver": [StrOptions(set(OPTIMIZERS)), Optimizer, LBFGS],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), Schedule],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "scoring": [str, callable, None],
+        "callbacks": [HasMethods("__iter__"), None],
+        "progress": ["boolean"],
+        "threads": [Interval(Integral, 1, None, closed="left"), None],
+        "engine": [str],
+    }
+
+    _model: Sequential
+    _rule: Rule
+    _online: _Online
+    _is_own_validation: bool
+    _best_parameters: Array | None
+    _no_improvement_count: int
+    classes_: Array
+    loss_curve_: list[float]
+    best_loss_: float | None
+    best_validation_score_: float | None
+    validation_scores_: list[float] | None
+    validation_loss_curve_: list[float] | None
+
+    # ------------------------------------------------------------------ parameters
+
+    def _store(self, arguments: dict[str, Any]) -> None:
+        """Keep the arguments of a constructor, and nothing else."""
+        for name, value in arguments.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    def _hidden_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        if not hasattr(sizes, "__iter__"):
+            sizes = [sizes]
+        sizes = list(sizes)
+        if np.any(np.array(sizes) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [checks.whole("a number of hidden_layer_sizes", size) for size in sizes]
+
+    def _activations(self, hidden: int) -> tuple[Any, ...]:
+        """The activation of each hidden layer."""
+        wanted = self.activation
+        if not isinstance(wanted, (tuple, list)):
+            return (wanted,) * hidden
+        if len(wanted) != hidden:
+            raise ValueError(f"activation names {len(wanted)} layers, there are {hidden} hidden")
+        for name in wanted:
+            if isinstance(name, str) and name not in ("logistic", *ACTIVATIONS):
+                raise unknown_name("activation", name, ("logistic", *ACTIVATIONS))
+        return tuple(wanted)
+
+    def _dropouts(self, hidden: int) -> tuple[float, ...]:
+        """The dropout after each hidden layer."""
+        if isinstance(self.dropout, Real):
+            return (float(self.dropout),) * hidden
+        rates = tuple(checks.real("dropout", rate, at_least=0, below=1) for rate in self.dropout)
+        if len(rates) != hidden:
+            raise ValueError(f"dropout has {len(rates)} rates, there are {hidden} hidden layers")
+        return rates
+
+    def _check_solver(self) -> bool:
+        if conventions.is_lbfgs(self.solver):
+            raise AttributeError(
+                "partial_fit is only available for stochastic"
+                f" optimizers. {self.solver} is not stochastic."
+            )
+        return True
+
+    @property
+    def _wants_validation_loss(self) -> bool:
+        by_loss = isinstance(self.scoring, str) and self.scoring == course.LOSS
+        return self._is_own_validation or (self.early_stopping and by_loss)
+
+    def _thread_count(self, flops_per_parameter: float) -> int:
+        """As the model API chooses; one in a worker thread of joblib, which has others."""
+        wanted = self.threads
+        if wanted is None and threading.current_thread() is not threading.main_thread():
+            backend, _ = joblib.parallel.get_active_backend()
+            if getattr(backend, "nesting_level", 0):
+                wanted = 1
+        flops = flops_per_parameter * self._model.size
+        return threads.choose(wanted, flops, self._model.dtype)
+
+    # ------------------------------------------------------------------ fit
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        incremental: bool,
+        validation: tuple[Any, Any, Any] = (None, None, None),
+    ) -> Self:
+        """Check everything, build the network if there is none, and train it."""
+        sizes = self._hidden_sizes()
+        activations, dropouts = self._activations(len(sizes)), self._dropouts(len(sizes))
+        watch_callbacks = Callbacks(() if self.callbacks is None else self.callbacks)
+        is_first = "_model" not in self.__dict__ or not (self.warm_start or incremental)
+        self._drop_online()
+        X, y = self._validate_target(X, y, incremental=incremental, reset=is_first)
+        dtype = X.dtype if is_first else self._model.dtype
+        if is_first and conventions.is_lbfgs(self.solver):
+            dtype = np.dtype(np.float64)  # as there, where SciPy's float64 vector takes over
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=dtype)
+        weight = self._row_weights(y, sample_weight, dtype)
+        target = self._encode(y, dtype)
+        outputs = self._output_count(target)
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        rule = conventions.rule(self)
+        random_state = check_random_state(self.random_state)
+        data = Data(_in_order(X, dtype), target, weight)
+        own_validation = self._own_validation(validation, dtype)
+        self._is_own_validation = own_validation is not None
+        self._check_callbacks(watch_callbacks, rule is not None)
+        if is_first:
+            self._build(data, sizes, activations, dropouts, outputs, random_state, dtype)
+        self._check_shape(sizes, outputs)
+        loss = self._loss(dtype)
+        epochs = 1 if incremental else self.max_iter
+        watch = Watch(watch_callbacks, Progress(int(self.progress), epochs), self._tasks())
+        if rule is None:
+            course.run_lbfgs(self, data, loss=loss, watch=watch)
+        else:
+            if incremental and self.__dict__.get("_rule") is not None:
+                rule = self._rule
+            else:
+                self._rule = rule
+                self._model._prepare_state(rule.spec, resume=False)
+            self._begin_curves()
+            held_out = own_validation
+            if self.early_stopping and held_out is None:
+                data, held_out = self._split(data, y, random_state)
+            if held_out is not None and held_out.X.shape[0] < 2:
+                if is_first:
+                    del self._model
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' "
+                    "or the size of your dataset."
+                )
+            course.run(
+                self,
+                data,
+                held_out,
+                rule=rule,
+                loss=loss,
+                random_state=random_state,
+                watch=watch,
+                incremental=incremental,
+            )
+        if not np.isfinite(self._model.parameters).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may"
+                " contain large values and need to be preprocessed."
+            )
+        if incremental and len(target) == 1:
+            self._keep_online(loss)
+        return self
+
+    def _build(
+        self,
+        data: Data,
+        sizes: list[int],
+        activations: tuple[Any, ...],
+        dropouts: tuple[float, ...],
+        outputs: int,
+        random_state: Any,
+        dtype: Any,
+    ) -> None:
+        """Draw a new network and forget the last fit."""
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_outputs_ = outputs
+        units = [data.X.shape[1], *sizes, outputs]
+        self.n_layers_ = len(units)
+        self.out_activation_ = self._out_activation()
+        last = self.activation if isinstance(self.activation, str) else None
+        names = (*activations, activations[-1] if activations else last)
+        parameters = conventions.initial_parameters(units, names, random_state, dtype)
+        # a draw only where it is used: without dropout the draws stay scikit-learn's
+        seed = int(random_state.randint(2**31 - 1)) if any(dropouts) else 0
+        found = conventions.layers(sizes, activations, dropouts, outputs, self.out_activation_)
+        model = Sequential(found, dtype=dtype.name, seed=seed, engine=self.engine)
+        model._build(units[0], parameters)
+        self._model = model
+        for name in (*_TRAINING_STATE, *_RESULTS):
+            self.__dict__.pop(name, None)
+
+    def _check_shape(self, sizes: list[int], outputs: int) -> None:
+        """Raise if the network to go on with is not the one that is described."""
+        wanted = [*sizes, outputs]
+        if [spec.outputs for spec in self._model.specs] != wanted:
+            have = [spec.outputs for spec in self._model.specs[:-1]]
+            raise ValueError(
+                f"the fitted network has hidden layers of {have} units and {self.n_outputs_} "
+                f"outputs, not {sizes} and {outputs}: it cannot be trained further"
+            )
+
+    def _begin_curves(self) -> None:
+        """Start the records of a fit; a warm start goes on with those that are there."""
+        has_scores = self.early_stopping or self._is_own_validation
+        wanted = {
+            "loss_curve_": [],
+            "_no_improvement_count": 0,
+            "_best_parameters": None,
+            "validation_scores_": [] if has_scores else None,
+            "validation_loss_curve_": [] if self._wants_validation_loss else None,
+            "best_validation_score_": -np.inf if self.early_stopping else None,
+            "best_loss_": None if self.early_stopping else np.inf,
+        }
+        for name, start in wanted.items():
+            if self.__dict__.get(name) is None:
+                setattr(self, name, start)
+
+    def _check_callbacks(self, callbacks: Callbacks, has_rate: bool) -> None:
+        """Refuse callbacks that would wait for what never comes."""
+        if callbacks.has("on_batch_end"):
+            raise ValueError("on_batch_end is not called: an estimator's epochs run in the engine")
+        names = ["loss"]
+        if has_rate:
+            names.append("learning_rate")
+            if self.early_stopping or self._is_own_validation:
+                names.append("val_score")
+            if self._wants_validation_loss:
+                names.append("val_loss")
+        callbacks.check(names)
+
+    def _row_weights(self, y: Any, sample_weight: Any, dtype: Any) -> Array | None:
+        """The weights of the rows in the model's dtype, or None; ``y`` as the user has it."""
+        return None if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
+
+    def _own_validation(self, given: tuple[Any, Any, Any], dtype: Any) -> Data | None:
+        X, y, weight = given
+        if X is None and y is None:
+            if weight is not None:
+                raise ValueError("sample_weight_val needs X_val and y_val")
+            return None
+        if X is None or y is None:
+            raise ValueError("give both X_val and y_val, or neither")
+        if conventions.is_lbfgs(self.solver):
+            raise ValueError("X_val is for stochastic solvers: lbfgs has no epochs")
+        X, y = self._validate_held_out(X, y)
+        if weight is not None:
+            weight = _check_sample_weight(weight, X, dtype=dtype)
+        return Data(_in_order(X, dtype), self._encode(y, dtype), weight, y)
+
+    def _split(self, data: Data, y: Any, random_state: Any) -> tuple[Data, Data]:
+        """Rows to learn from and rows to watch, split as scikit-learn splits them."""
+        rows = np.arange(data.X.shape[0])
+        # in a column: the split's groups are then named, and ordered, as there
+        groups = data.target.astype(bool).reshape(-1, 1) if self._is_stratified() else None
+        train, test = train_test_split(
+            rows, random_state=random_state, test_size=self.validation_fraction, stratify=groups
+        )
+
+        def part(chosen: Array) -> Data:
+            weight = None if data.weight is None else data.weight[chosen]
+            return Data(data.X[chosen], data.target[chosen], weight, y[chosen])
+
+        return part(train), part(test)
+
+    def _tasks(self) -> Any:
+        """scikit-learn's context for its callbacks, or None where there are none."""
+        if not (hasattr(self, "_skl_callbacks") or hasattr(self, "_parent_callback_ctx")):
+            return None
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        return context.call_on_fit_task_begin(estimator=self)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a network; a fit that failed may have left other attributes."""
+        return "_model" in self.__dict__
+
+    # ------------------------------------------------------------------ one plain row
+
+    def _keep_online(self, loss: Loss) -> None:
+        """Have a trainer ready for the next row; nothing that observes the fit may be there."""
+        if self.verbose or self.callbacks or hasattr(self, "_skl_callbacks"):
+            return
+        if self._rule.schedule is not None or "feature_names_in_" in self.__dict__:
+            return
+        trainer = self._model._trainer(loss.row, self._rule.spec, 1, 1)
+        names = self.get_params(deep=False)
+        self._online = _Online(trainer, loss, tuple(getattr(self, name) for name in names))
+        self._online_values = operator.attrgetter(*names)
+
+    def _drop_online(self) -> None:
+        online = self.__dict__.pop("_online", None)
+        if online is not None:
+            online.trainer.__exit__(None, None, None)
+
+    def _has_learned(self, X: Any, target: Array | None) -> bool:
+        """Make the update for one plain row, if it is one and no parameter has changed."""
+        online = self.__dict__.get("_online")
+        if online is None or target is None or type(X) is not np.ndarray or len(X) != 1:
+            return False
+        values = self._online_values(self)
+        if not all(map(operator.is_, values, online.parameters)):
+            return False
+        value = online.trainer.step(X, target, None, self._rule.rate)
+        if value is None:
+            return False
+        constants = online.loss.constants(target)
+        constant = 0.0 if constants is None else float(constants[0])
+        self.n_iter_ = 0
+        self.loss_ = online.loss.reported(value, online.trainer.penalty, constant)
+        course.end_epoch(self, self._rule, 1, _nothing)
+        return True
+
+    def _quick_output(self, X: Any) -> Array | None:
+        """The network's output for plain finite rows; None if there is anything to look at."""
+        model = self.__dict__.get("_model")
+        if (
+            model is None
+            or type(X) is not np.ndarray
+            or X.ndim != 2
+            or X.dtype != model.dtype
+            or X.size > model._serial_size
+            or X.shape[0] == 0
+            or "feature_names_in_" in self.__dict__
+            or not model._engine.all_finite(X)
+        ):
+            return None
+        output: Array | None = model._network.predict(X)
+        return output
+
+    # ------------------------------------------------------------------ use
+
+    def _output(self, X: Any, *, is_checked: bool = False) -> Array:
+        """The output of the network, (n, outputs); that of a log link as its exponential."""
+        output = None if is_checked else self._quick_output(X)
+        if output is None:
+            if not is_checked:
+                check_is_fitted(self)
+                X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+            output = self._forward(X)
+        return np.exp(output) if self.out_activation_ == "exp" else output
+
+    def _forward(self, X: Any) -> Array:
+        model = self._model
+        if sparse.issparse(X):
+            X = X.tocsr()
+            chunk = max(1, 2**22 // X.shape[1])
+            parts = [
+                model.predict(_in_order(X[first : first + chunk].toarray(), model.dtype))
+                for first in range(0, X.shape[0], chunk)
+            ]
+            return np.concatenate(parts)
+        count = self._thread_count(2 * len(X) / threads.ONE_CALL)
+        return model.predict(_in_order(X, model.dtype), threads=count)
+
+    def input_gradient(self, X: Any, output: Any = None) -> Array:
+        """The derivatives of the network's output by the features.
+
+        Parameters
+        ----------
+        X : array-like (n_samples, n_features)
+        output : int, sequence of int, or None
+            Which outputs: of a classifier probabilities (of the second class, if there are
+            two), of a regressor its targets. None is all of them.
+
+        Returns
+        -------
+        ndarray (n_samples, len(output), n_features)
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        X = _in_order(X.toarray() if sparse.issparse(X) else X, self._model.dtype)
+        gradient = self._model.input_gradient(X, output)
+        if self.out_activation_ == "exp":
+            chosen = slice(None) if output is None else np.atleast_1d(output)
+            gradient *= np.exp(self._model.predict(X))[:, chosen, np.newaxis]
+        return gradient
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """Weights (inputs, outputs) of each layer: read-only copies. Assign a list to set them."""
+        return [_read_only(weight) for weight, _ in self._fitted_model("coefs_").weights]
+
+    @coefs_.setter
+    def coefs_(self, values: Iterable[Any]) -> None:
+        self._fitted_model("coefs_").weights = list(zip(values, self.intercepts_, strict=True))
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """Biases (outputs,) of each layer: read-only copies. Assign a list to set them."""
+        pairs = self._fitted_model("intercepts_").weights
+        return [_read_only(bias) for _, bias in pairs if bias is not None]
+
+    @intercepts_.setter
+    def intercepts_(self, values: Iterable[Any]) -> None:
+        self._fitted_model("intercepts_").weights = list(zip(self.coefs_, values, strict=True))
+
+    def _fitted_model(self, name: str) -> Sequential:
+        model: Sequential | None = self.__dict__.get("_model")
+        if model is None:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}: it is not fitted"
+            )
+        return model
+
+    def to_sequential(self) -> Sequential:
+        """A copy of the network as a model of its own.
+
+        Its output is that of ``predict_proba`` (one column for two classes) or ``predict``;
+        for a Poisson loss its logarithm.
+        """
+        check_is_fitted(self)
+        model = copy.deepcopy(self._model)
+        model.set_optimizer_state(None)
+        return model
+
+    # ------------------------------------------------------------------ storage
+
+    def strip(self) -> Self:
+        """Forget what only further training needs: moments, curves, the best weights so far.
+
+        The estimator predicts as before and its pickle is little more than its weights.
+        ``partial_fit`` starts with a new optimizer.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        self._drop_online()
+        for name in _TRAINING_STATE:
+            self.__dict__.pop(name, None)
+        self._model.set_optimizer_state(None)
+        return self
+
+    def save(self, path: Any) -> None:
+        """Write the fitted estimator to a safetensors file, without pickle.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        TypeError
+            For a parameter that is no plain data, such as a callback; it is named.
+        """
+        from . import storage  # noqa: PLC0415 - few need it
+
+        check_is_fitted(self)
+        storage.save(self, path)
+
+    @classmethod
+    def load(cls, path: Any, engine: str | None = None) -> Self:
+        """Read what ``save`` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+        engine : str, optional
+            In the place of the one that the estimator was made with.
+
+        Returns
+        -------
+        estimator
+            Predicts as the saved one; the state of its optimizer is not there.
+
+        Raises
+        ------
+        fastnn.files.FileFormatError
+            If the file is not such a file, or of another kind of estimator.
+        """
+        from . import storage  # noqa: PLC0415
+
+        found: Self = storage.load(cls, path, engine)
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the running trainer."""
+        state = dict(super().__getstate__())
+        for name in ("_online", "_online_values"):
+            state.pop(name, None)
+        return state | {"_state_version": _STATE_VERSION}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over the state; one of a newer layout is refused with what to do."""
+        version = state.pop("_state_version", None)
+        if version != _STATE_VERSION:
+            raise ValueError(
+                f"this {type(self).__name__} was pickled in layout {version!r}, and this fastnn "
+                f"reads layout {_STATE_VERSION}: unpickle it with the fastnn that wrote it, and "
+                "hand it over by save() and load()"
+            )
+        super().__setstate__(state)
+
+    def __sklearn_tags__(self) -> Any:
+        """Sparse input is accepted."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _nothing() -> None:
+    """No validation."""
+
+
+def _read_only(array: Array) -> Array:
+    array = np.array(array)
+    array.flags.writeable = False
+    return array
+
+
+def _in_order(X: Any, dtype: Any) -> Any:
+    """Rows as the engine takes them; a sparse matrix in CSR form."""
+    if sparse.issparse(X):
+        return X.tocsr().astype(dtype, copy=False)
+    return np.require(X, dtype, ["C", "A"])

@@ -1,0 +1,226 @@
+"""The regressor: numbers, one column or several."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from ..losses import LOSSES, Huber, Quantile
+from . import conventions
+from .conventions import Loss
+from .course import Data
+from .documentation import documented
+from .perceptron import Perceptron, with_callbacks
+
+Array = NDArray[Any]
+
+
+@documented
+class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
+    """A neural network that predicts numbers, in the place of scikit-learn's of that name.
+
+    Parameters
+    ----------
+    loss : str, Huber, Quantile or callable, default="squared_error"
+        "squared_error" (half of it) and "poisson" (half the deviance, with a log link) as in
+        scikit-learn; "mae", "huber", "quantile", Huber(…), Quantile(…) or a custom loss,
+        which are means over rows and outputs.
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **Perceptron._parameter_constraints,
+        "loss": [
+            StrOptions({"squared_error", *LOSSES} - {"cross_entropy", "binary_cross_entropy"}),
+            Huber,
+            Quantile,
+            callable,
+        ],
+    }
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        dropout: Any = 0.0,
+        clip_norm: float | None = None,
+        scoring: Any = None,
+        callbacks: Any = None,
+        progress: bool = False,
+        threads: int | None = None,
+        engine: str = "auto",
+    ) -> None:
+        self._store(locals())
+
+    # ------------------------------------------------------------------ training
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train on rows of X and their targets y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        y : array-like (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like (n_samples,), optional
+        X_val, y_val : array-like, optional
+            A validation set, in the place of the one that early stopping holds back.
+        sample_weight_val : array-like, optional
+
+        Returns
+        -------
+        self
+        """
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, incremental=False, validation=validation)
+
+    @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train for one epoch, going on from the present state.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in ``fit``. One row of plain floats and its target, in the dtype of the first
+            call, take a way that costs a few microseconds.
+
+        Returns
+        -------
+        self
+        """
+        if sample_weight is None and self._has_learned(X, self._quick_target(y)):
+            return self
+        self._partial_fit(X, y, sample_weight)
+        return self
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    # ------------------------------------------------------------------ use
+
+    def predict(self, X: Any) -> Array:
+        """The targets of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray (n_samples,) or (n_samples, n_outputs)
+        """
+        return _without_column(self._output(X))
+
+    # ------------------------------------------------------------------ targets
+
+    def _validate_target(
+        self, X: Any, y: Any, *, incremental: bool, reset: bool
+    ) -> tuple[Any, Any]:
+        """X and y checked."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=True,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        is_poisson = isinstance(self.loss, str) and self.loss == "poisson"
+        if is_poisson and y.min() < 0:
+            raise ValueError("y must not be negative for the loss 'poisson'")
+        return X, y
+
+    def _validate_held_out(self, X: Any, y: Any) -> tuple[Any, Any]:
+        return self._validate_target(X, y, incremental=False, reset=False)
+
+    def _encode(self, y: Any, dtype: Any) -> Array:
+        """Columns (n, outputs)."""
+        return np.require(y.reshape(len(y), -1), dtype, ["C", "A"])
+
+    def _quick_target(self, y: Any) -> Array | None:
+        """The target of one row, if it is a plain number."""
+        if type(y) is not np.ndarray or y.shape != (1,) or "_online" not in self.__dict__:
+            return None
+        target: Array | None = y.reshape(1, 1) if y.dtype == self._model.dtype else None
+        if target is not None and self._online.loss.is_poisson and target[0, 0] < 0:
+            return None
+        return target
+
+    def _decoded(self, target: Array) -> Array:
+        return _without_column(target)
+
+    def _output_count(self, target: Array) -> int:
+        return int(target.shape[1])
+
+    def _out_activation(self) -> str:
+        is_poisson = isinstance(self.loss, str) and self.loss == "poisson"
+        return "exp" if is_poisson else "identity"
+
+    def _loss(self, dtype: Any) -> Loss:
+        return conventions.regression_loss(self.loss, self.n_outputs_)
+
+    def _is_stratified(self) -> bool:
+        return False
+
+    def _validation_score(self, data: Data) -> float:
+        """R², the mean over outputs."""
+        output = self._output(data.X, is_checked=True)
+        if not np.isfinite(output).all():
+            return float("nan")
+        return float(r2_score(data.target, output, sample_weight=data.weight))
+
+
+def _without_column(output: Array) -> Array:
+    """A single column as (n,)."""
+    return output.ravel() if output.shape[1] == 1 else output

@@ -1,0 +1,123 @@
+"""Fitted estimators in safetensors files: the network's file with a description beside it.
+
+The description is JSON: the parameters of the constructor, the classes, the counts. What is
+no plain data cannot be in it, and is named.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import LabelBinarizer
+
+from .. import files
+
+ESTIMATOR = "estimator"  # the name of the description in the file's metadata
+_VERSION = 1
+
+#: Attributes of a fit that a file keeps, where they are there.
+_COUNTS = ("n_features_in_", "n_iter_", "n_layers_", "n_outputs_", "t_", "loss_", "best_loss_")
+_TEXTS = ("out_activation_",)
+
+
+def save(estimator: Any, path: Any) -> None:
+    """Write a fitted estimator."""
+    description: dict[str, Any] = {
+        "version": _VERSION,
+        "class": type(estimator).__name__,
+        "parameters": {
+            name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()
+        },
+        "fitted": {
+            name: _plain(name, getattr(estimator, name))
+            for name in (*_COUNTS, *_TEXTS)
+            if hasattr(estimator, name)
+        },
+    }
+    names = estimator.__dict__.get("feature_names_in_")
+    if names is not None:
+        description["feature_names"] = [str(name) for name in names]
+    if hasattr(estimator, "classes_"):
+        classes = estimator.classes_
+        if classes.dtype.kind == "O" and not all(isinstance(label, str) for label in classes):
+            raise TypeError("classes_ holds objects that are no text: they cannot be saved")
+        description["classes"] = {"dtype": classes.dtype.str, "values": classes.tolist()}
+        description["target"] = estimator._label_binarizer.y_type_
+    files.save_model(estimator._model, path, metadata={ESTIMATOR: json.dumps(description)})
+
+
+def load(kind: type[Any], path: Any, engine: str | None) -> Any:
+    """An estimator of ``kind`` from a file."""
+    metadata = files.read_metadata(path)
+    if ESTIMATOR not in metadata:
+        raise files.FileFormatError(f"{path} holds a network, but no estimator: use fastnn.load")
+    try:
+        description = json.loads(metadata[ESTIMATOR])
+        if description["version"] != _VERSION:
+            raise files.FileFormatError(
+                f"{path} has layout {description['version']} of estimators, this fastnn reads "
+                f"layout {_VERSION}: use the fastnn that wrote it"
+            )
+        if description["class"] != kind.__name__:
+            raise files.FileFormatError(
+                f"{path} holds a {description['class']}, not a {kind.__name__}"
+            )
+        arguments = {name: _from_plain(value) for name, value in description["parameters"].items()}
+        estimator = kind(**arguments)
+        fitted = {
+            name: value
+            for name, value in description["fitted"].items()
+            if name in (*_COUNTS, *_TEXTS)
+        }
+        if "classes" in description:
+            classes = description["classes"]
+            fitted["classes_"] = np.array(classes["values"], np.dtype(classes["dtype"]))
+            fitted["_label_binarizer"] = _binarizer(fitted["classes_"], description["target"])
+        if "feature_names" in description:
+            fitted["feature_names_in_"] = np.array(description["feature_names"], object)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise files.FileFormatError(f"{path} has a damaged description: {error!r}") from error
+    if engine is not None:
+        estimator.engine = engine
+    model = files.load_model(path, engine=estimator.engine)
+    if (model.input_size, model.output_size) != (fitted["n_features_in_"], fitted["n_outputs_"]):
+        raise files.FileFormatError(f"the description in {path} does not fit its network")
+    estimator.__dict__.update(fitted, _model=model, _is_own_validation=False)
+    return estimator
+
+
+def _binarizer(classes: Any, kind: str) -> LabelBinarizer:
+    if kind.startswith("multilabel"):
+        return LabelBinarizer().fit(np.eye(len(classes), dtype=int))
+    return LabelBinarizer().fit(classes)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """The value as JSON has it; a tuple as an object of one key."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, tuple):
+        return {"tuple": [_plain(name, item) for item in value]}
+    if isinstance(value, list):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, (str, int)) for key in value):
+        return {"dict": [[key, _plain(name, item)] for key, item in value.items()]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(
+        f"{name}={value!r} is no plain data and cannot be saved: set it to what can be, or pickle"
+    )
+
+
+def _from_plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_plain(item) for item in value]
+    if isinstance(value, dict) and "tuple" in value:
+        return tuple(_from_plain(item) for item in value["tuple"])
+    if isinstance(value, dict):
+        return {key: _from_plain(item) for key, item in value["dict"]}
+    return value
