@@ -1,20 +1,24 @@
-"""Writes coefficients.h: the polynomials of maths.h, from mpmath at 50 digits.
+"""Writes coefficients.h or numba_coefficients.py: the polynomials, from mpmath at 50 digits.
 
 Each polynomial interpolates its function at Chebyshev nodes, which is within a small
 factor of the best there is; the comment beside it gives the largest error of the exact
 polynomial, in units of the last place of 1 (2**-23 or 2**-52). Rounding comes on top.
 
     python kernels/c/coefficients.py > kernels/c/coefficients.h      (needs mpmath)
+    python kernels/c/coefficients.py python > kernels/numba_coefficients.py
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import mpmath as mp
 
 mp.mp.dps = 50
 ULP = {32: mp.mpf(2) ** -23, 64: mp.mpf(2) ** -52}
+
+PYTHON = sys.argv[1:] == ["python"]
 
 Function = Callable[[mp.mpf], mp.mpf]
 
@@ -54,11 +58,18 @@ def error(f: Function, p: list[mp.mpf], low: mp.mpf, high: mp.mpf, scale: Functi
 
 
 def emit(name: str, bits: int, p: list[mp.mpf], note: str) -> None:
-    digits = {32: 10, 64: 18}[bits]
+    values = [mp.nstr(c, {32: 10, 64: 18}[bits], strip_zeros=False) for c in p]
+    if PYTHON:
+        print(f"    # {note}\n    ({name.lower()!r}, {bits}): (")
+        print("".join(f"        {value},\n" for value in values) + "    ),")
+        return
     suffix = {32: "f", 64: ""}[bits]
     print(f"/* {note} */")
-    values = ", ".join(f"{mp.nstr(c, digits, strip_zeros=False)}{suffix}" for c in p)
-    print(f"#define {name}_{bits} {{{values}}}\n")
+    print(f"#define {name}_{bits} {{{', '.join(value + suffix for value in values)}}}\n")
+
+
+def emit_number(name: str, bits: int, value: int) -> None:
+    print(f"    ({name.lower()!r}, {bits}): {value}," if PYTHON else f"#define {name}_{bits} {value}")
 
 
 def polynomial(
@@ -71,7 +82,10 @@ def polynomial(
 
 
 def main() -> None:
-    print("/* Written by coefficients.py; see there. */\n")
+    if PYTHON:
+        print('"""Written by c/coefficients.py; see there."""\n\nCOEFFICIENTS = {')
+    else:
+        print("/* Written by coefficients.py; see there. */\n")
     half = mp.log(2) / 2 * mp.mpf("1.0001")
     narrow = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
     for bits, exp, log, log1p, tail, shift, pole, end in (
@@ -84,8 +98,10 @@ def main() -> None:
         phi = normal_tail(shift, pole)
         ends = (-mp.mpf(shift) / pole, mp.mpf(end - shift) / (end + pole))
         polynomial("NORMAL_TAIL", bits, phi, ends, tail, lambda u, phi=phi: 1 / phi(u))
-        print(f"#define NORMAL_TAIL_SHIFT_{bits} {shift}")
-        print(f"#define NORMAL_TAIL_POLE_{bits} {pole}\n")
+        emit_number("NORMAL_TAIL_SHIFT", bits, shift)
+        emit_number("NORMAL_TAIL_POLE", bits, pole)
+        print(end="" if PYTHON else "\n")
+    print(end="}\n" if PYTHON else "")
 
 
 if __name__ == "__main__":
