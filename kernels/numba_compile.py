@@ -29,7 +29,7 @@ import llvmlite.binding as llvm
 
 from . import numba_kernels
 
-_SOURCES = sorted(Path(__file__).parent.glob("numba_*.py"))
+_SOURCES = sorted(set(Path(__file__).parent.glob("numba_*.py")) - {Path(__file__).with_name("numba_engine.py")})
 _lock = threading.RLock()
 
 #: What kernels may call: all of it is in any process that runs Python.

@@ -115,26 +115,31 @@ def _blocks(features: int) -> int:
 def _to_panels(matrix: Array) -> Array:
     """[columns/16][row][16] of a matrix (rows, columns), padded with zeros."""
     rows, columns = matrix.shape
-    padded = np.zeros((rows, _blocks(columns) * BLOCK), matrix.dtype)
-    padded[:, :columns] = matrix
-    return padded.reshape(rows, -1, BLOCK).transpose(1, 0, 2)
+    padded = np.zeros((rows, _blocks(columns), BLOCK), matrix.dtype)
+    padded.reshape(rows, _blocks(columns) * BLOCK)[:, :columns] = matrix
+    return padded.transpose(1, 0, 2)
 
 
 def _from_panels(panels: Array, columns: int) -> Array:
     """The inverse, (rows, columns)."""
-    rows = panels.shape[1]
-    return panels.transpose(1, 0, 2).reshape(rows, -1)[:, :columns]
+    blocks, rows = panels.shape[:2]
+    return panels.transpose(1, 0, 2).reshape(rows, blocks * BLOCK)[:, :columns]
 
 
 # --------------------------------------------------------------------------- kernels
 
 
 @functools.cache
-def _table(bits: int) -> Array:
-    """The addresses of the kernels that kernels call."""
-    table = np.zeros(1, TABLE)
-    for name in numba_step.TABLE_ROWS:
-        table[name] = address(name, bits)
+def _new_table(bits: int) -> Array:
+    return np.zeros(1, TABLE)
+
+
+def _table(bits: int, *names: str) -> Array:
+    """The addresses of kernels that kernels call, these among them."""
+    table = _new_table(bits)
+    for name in names:
+        if not table[name][0]:
+            table[name] = address(name, bits)
     return table
 
 
@@ -165,9 +170,11 @@ def _set_loss(plan: Any, row: Any, bits: int) -> None:
     if not isinstance(row, str):
         plan["loss_kernel"] = row.address(bits // 8)
         plan["normaliser"] = numba_rows.WEIGHT_TIMES_OUTPUTS
-        return
-    formula, plan["normaliser"] = numba_rows.LOSSES[row]
-    plan["loss_kernel"] = 0 if formula is None else address(f"loss {row}", bits)
+    else:
+        formula, plan["normaliser"] = numba_rows.LOSSES[row]
+        plan["loss_kernel"] = 0 if formula is None else address(f"loss {row}", bits)
+    name = "elements_loss" if plan["loss_kernel"] else "cross_entropy"
+    plan["group_loss"] = address(name, bits)
 
 
 def _set_optimizer(plan: Any, spec: Any, bits: int) -> None:
@@ -381,6 +388,23 @@ class Network:
         return Trainer(self, loss, optimizer, batch_size, seed, threads)
 
 
+def _kernels_of_passes(layers: Array, with_deltas: bool) -> set[str]:
+    """What ``forward_pass`` and ``backward_pass`` call for these layers."""
+    names = {"forward_pass"}
+    if with_deltas or not layers["narrow"].all():
+        names.add("multiply_panel")
+    if layers["narrow"].any():
+        names.add("forward_narrow")
+    if layers["is_softmax"].any():
+        names |= {"softmax_rows", "softmax_backward"} if with_deltas else {"softmax_rows"}
+    if with_deltas:
+        if (layers["dropout"] > 0).any():
+            names |= {"apply_dropout", "multiply_slope"}
+        if (layers["backward"] == 0).any():
+            names.add("multiply_slope")
+    return names
+
+
 class _Workspace:
     """A plan with buffers for the passes over a slab of rows."""
 
@@ -403,10 +427,10 @@ class _Workspace:
             starts = np.arange(2 * len(blocks)) % 2 * max(sizes)
             self.memory = _zeros(2 * max(sizes), dtype)
         self.buffers[...] = (_at(self.memory) + starts * dtype.itemsize).reshape(2, -1)
-        scratch = (ROW_TILE + 2 * blocks[-1] * BLOCK) * BLOCK + LOSS_AREA
+        scratch = (ROW_TILE + blocks[-1] * BLOCK) * BLOCK + LOSS_AREA
         self.scratch = _zeros(threads * scratch, dtype) if with_deltas else None
         for name, value in (
-            ("table", _at(_table(network.bits))),
+            ("table", _at(_table(network.bits, *_kernels_of_passes(layers, with_deltas)))),
             ("layers", _at(layers)),
             ("depth", len(layers)),
             ("parameters", _at(network.parameters)),
@@ -512,6 +536,9 @@ class Trainer:
         slab = min(max(_blocks(batch_size) * BLOCK, ROW_TILE), _MOST_SLAB)
         self.workspace = workspace = _Workspace(network, layers, slab, threads, with_deltas=True)
         plan = self.plan = workspace.plan
+        _table(bits, "backward_pass", "phase_rows", "gradient_tile", "bias_gradient", "fused_tiles")
+        if layers["transposed"].any():
+            _table(bits, "transpose_weight")
         _set_loss(plan, loss.name, bits)
         _set_optimizer(plan, optimizer, bits)
         if len(network.moments) != optimizer.moments or (
@@ -522,7 +549,10 @@ class Trainer:
         self.network, self.seed, self.batch_size = network, seed, batch_size
         self.loss = loss  # keeps a custom one alive
         self.takes_labels = _name(loss.name) in _LABEL_LOSSES
-        self.run_kernel = address("run", bits)
+        # compiled before anything runs: a signal in the meantime finds nothing begun
+        self.run_kernel, self.shuffle_kernel = address("run", bits), address("shuffle", 64)
+        for name in ("serve", "run_together") if threads > 1 else ():
+            address(name, 64)
         self.pool: _Pool | None = None
         self.gradient_arena: Array | None = None
         self.order: Array | None = None
@@ -591,6 +621,7 @@ class Trainer:
         if gradient is None and (
             kind == GRADIENT or plan["clip_norm"] > 0 or min(batch, len(X)) > plan["slab"]
         ):
+            _table(network.bits, "accumulate_tiles", "apply_tiles")
             gradient = self.gradient_arena = network.new_arena()
             plan["gradient"] = _at(gradient)
         plan["kind"], plan["X"], plan["rows"], plan["batch"] = kind, _at(X), len(X), batch
@@ -645,7 +676,7 @@ class Trainer:
                 self.order = np.empty(len(X), np.uint32)
             order = self.order
             arguments = np.array([_at(order), len(X), self.plan["seed"], epoch], np.int64)
-            entry()(address("shuffle", 64), _at(arguments), 0, 0)
+            entry()(self.shuffle_kernel, _at(arguments), 0, 0)
         return self._run(TRAIN, X, target, weight, self.batch_size, epoch, rates, order)
 
     def step(self, X: Array, target: Array, weight: Array | None, rate: float) -> float | None:
@@ -708,7 +739,7 @@ def _multiply(X: Array, panels: Array, bias: Array, activation: Any, out: Array)
     start[: len(bias)] = bias
     name = _name(activation)
     forward = 0 if name in ("identity", "softmax") else _activation(activation, bits)[0]
-    table, panels = _table(bits), np.ascontiguousarray(panels)
+    table, panels = _table(bits, "multiply_panel", "softmax_rows"), np.ascontiguousarray(panels)
     shape = (X, rows, depth, panels, columns, start, forward, name == "softmax", out, x, y, stride)
     _run("multiply_plain", X.dtype, table, *shape)
 
@@ -745,7 +776,7 @@ def linear_backward(
     x, d = (_zeros(n * stride, X.dtype) for n in (in_blocks, out_blocks))
     source = None if weight_gradient is None else X
     arguments = (source, rows, inputs, delta, outputs, sums, biases, x, d, stride)
-    _run("gradient_plain", X.dtype, _table(_bits(X)), *arguments)
+    _run("gradient_plain", X.dtype, _table(_bits(X), "gradient_tile", "bias_gradient"), *arguments)
     if weight_gradient is not None:
         tiles = sums[:-AREA].reshape(in_blocks, out_blocks, BLOCK, BLOCK).transpose(0, 2, 1, 3)
         weight_gradient[...] = tiles.reshape(in_blocks * BLOCK, -1)[:inputs, :outputs]
@@ -781,7 +812,7 @@ def _softmax(Z: Array) -> tuple[Array, Array]:
     """softmax(Z) as blocks of features, and as rows."""
     rows, columns = Z.shape
     panels = np.ascontiguousarray(_to_panels(Z))
-    _run("softmax_plain", Z.dtype, _table(_bits(Z)), panels, rows, columns)
+    _run("softmax_plain", Z.dtype, _table(_bits(Z), "softmax_rows"), panels, rows, columns)
     return panels, _from_panels(panels, columns)
 
 
@@ -791,13 +822,13 @@ def activation_backward(Z: Array, output_delta: Array, activation: str, out: Arr
     out = _plain(out, Z.dtype, 2)
     if _name(activation) == "softmax":
         y, d = _softmax(Z)[0], np.ascontiguousarray(_to_panels(upstream))
-        _run("softmax_backward_plain", Z.dtype, _table(bits), d, y, *Z.shape)
+        _run("softmax_backward_plain", Z.dtype, _table(bits, "softmax_backward"), d, y, *Z.shape)
         out[...] = _from_panels(d, Z.shape[1])
         return
     y, d = _padded(Z), _padded(upstream)
     slope = np.empty_like(y)
     _call(_activation(activation, bits)[0], Z.dtype, y, slope, len(y))
-    _run("slope_plain", Z.dtype, _table(bits), d, slope, len(d))
+    _run("slope_plain", Z.dtype, _table(bits, "multiply_slope"), d, slope, len(d))
     out[...] = d[: Z.size].reshape(Z.shape)
 
 
@@ -820,12 +851,12 @@ def loss_value_and_delta(
     records = np.zeros(1, PLAN)
     plan: Any = records[0]
     _set_loss(plan, loss, bits)
-    plan["table"], plan["parameter"] = _at(_table(bits)), parameter
+    plan["parameter"] = parameter
     plan["rows"], plan["outputs"] = output.shape
     plan["labels" if labelled else "target"], plan["weight"] = _at(target), _at(weight)
     value, group = np.zeros(1), np.zeros(1)
     columns = _blocks(output.shape[1])
-    buffer, scratch = _zeros(columns * AREA, dtype), _zeros(LOSS_AREA + columns * AREA, dtype)
+    buffer, scratch = _zeros(columns * AREA, dtype), _zeros(LOSS_AREA, dtype)
     _run("loss_plain", dtype, records, output, out, value, buffer, scratch, group)
     return float(value[0])
 

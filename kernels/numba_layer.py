@@ -11,13 +11,13 @@ The layout is that of the C part: features in blocks of 16, padded with zeros.
 A narrow layer would waste most of a panel's lanes: it multiplies forward by dot products
 over lanes, and in its gradient tile x and delta change places.
 
-Every function here without a leading underscore is a kernel of ``numba_kernels.KERNELS``.
+All but ``gather_row`` and ``scatter_row`` are kernels of ``numba_kernels.KERNELS``.
 """
 
 from __future__ import annotations
 
 from .numba_machine import inlined, shifted
-from .numba_rows import exp_negative, log
+from .numba_rows import exp_negative
 from .numba_vector import (
     LANES,
     choose,
@@ -28,7 +28,6 @@ from .numba_vector import (
     load,
     load_first,
     number,
-    splat_at,
     store,
     store_first,
     sum_of,
@@ -123,7 +122,7 @@ def transpose_weight(weight, to, scratch, height, width):
 
 
 @inlined
-def _gather_row(row, features, block, stride):
+def gather_row(row, features, block, stride):
     """A row of a matrix into the layout."""
     at = 0
     for first in range(0, features, BLOCK):
@@ -135,7 +134,7 @@ def _gather_row(row, features, block, stride):
 
 
 @inlined
-def _scatter_row(block, stride, row, features):
+def scatter_row(block, stride, row, features):
     """And back."""
     at = 0
     for first in range(0, features, BLOCK):
@@ -183,91 +182,3 @@ def softmax_backward(upstream, upstream_stride, y, delta, stride, outputs, rows)
         for block in range(blocks):
             at = block * stride + r
             store(delta, at, (load(upstream, block * upstream_stride + r) - dot) * load(y, at))
-
-
-# --------------------------------------------------------------------------- cross-entropy
-
-
-@inlined
-def _cross_entropy(output, delta, wants_delta, stride, outputs, rows, given, target, one_hot, label):
-    """Of logits z with targets t, by log-sum-exp, a group of up to 16 rows at once:
-
-    l = (Σ t) log(Σ exp z) - Σ t z,   dl/dz = (Σ t) softmax(z) - t.
-
-    ``given`` holds, one after the other: weight [16], scale [16], and room for [4][16] and
-    [16][16]. The targets are [out/16][row][16], or ``label`` if they are one-hot.
-    A transposed tile has the rows in its lanes. Returns Σ w l.
-    """
-    blocks = (outputs + BLOCK - 1) // BLOCK
-    weight, scale = given, shifted(given, BLOCK)
-    total, rest = shifted(given, 3 * BLOCK), shifted(given, 4 * BLOCK)
-    mass, work = shifted(given, 5 * BLOCK), shifted(given, 6 * BLOCK)
-
-    most = filled(load(output, 0), -number(output, "infinity"))
-    for block in range(blocks):
-        transpose(shifted(output, block * stride), work)
-        for o in range(min(BLOCK, outputs - block * BLOCK)):
-            z = load(work, o * BLOCK)
-            most = choose(z > most, z, most)
-    top = shifted(given, 2 * BLOCK)
-    store(top, 0, most)
-
-    # l = mass log(total) + rest, with z counted from the top
-    for r in range(rows):
-        if one_hot:
-            at = label[r] // BLOCK * stride + r * BLOCK + label[r] % BLOCK
-            mass[r] = 1
-            rest[r] = top[r] - output[at]
-        else:
-            weights = filled(most, 0)
-            dots = filled(most, 0)
-            for block in range(blocks):
-                t = load(target, block * AREA + r * BLOCK)
-                z = load(output, block * stride + r * BLOCK)
-                weights = weights + t
-                # 0 · inf is no part of the sum
-                dots = dots + choose(t == 0, 0, t * (z - top[r]))
-            mass[r] = sum_of(weights)
-            rest[r] = -sum_of(dots)
-
-    sums = filled(most, 0)
-    for block in range(blocks):
-        if blocks > 1:  # a single block is there from above
-            transpose(shifted(output, block * stride), work)
-        for o in range(BLOCK):
-            if o < outputs - block * BLOCK:
-                e = exp_negative(load(work, o * BLOCK) - most)
-                sums = sums + e
-                store(work, o * BLOCK, e)
-            else:
-                store(work, o * BLOCK, 0.0)
-        if wants_delta:
-            transpose(work, shifted(delta, block * stride))
-    store(total, 0, sums)
-
-    if wants_delta:
-        for r in range(rows):
-            factor = scale[r] * mass[r] / total[r]
-            for block in range(blocks):
-                at = block * stride + r * BLOCK
-                d = load(delta, at) * factor
-                if not one_hot:
-                    d = d - load(target, block * AREA + r * BLOCK) * scale[r]
-                store(delta, at, d)
-            if one_hot:
-                delta[label[r] // BLOCK * stride + r * BLOCK + label[r] % BLOCK] -= scale[r]
-    store(total, 0, log(sums))
-    value = 0.0
-    for r in range(rows):
-        value += weight[r] * (mass[r] * total[r] + rest[r])
-    return value
-
-
-@inlined
-def _multiply_row_sums(values, weight, rows, lanes):
-    """Σ w[r] Σ values[r] over valid lanes."""
-    total = filled(load(values, 0), 0)
-    valid = lanes_below(lanes)
-    for r in range(rows):
-        total = total + keep(valid, load(values, r * BLOCK)) * splat_at(weight, r)
-    return sum_of(total)

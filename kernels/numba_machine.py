@@ -50,6 +50,40 @@ def shifted(typing_context, at, elements):
 
 
 @intrinsic
+def null(typing_context, like):
+    """No pointer."""
+
+    def code(context, builder, sig, args):
+        return ir.Constant(args[0].type, None)
+
+    return like(like), code
+
+
+@intrinsic
+def number_at(typing_context, like, arena, offset):
+    """The pointer to a number of the arena at an address; NULL if there is no arena."""
+
+    def code(context, builder, sig, args):
+        base = builder.inttoptr(args[1], args[0].type)
+        nothing = builder.icmp_signed("==", args[1], I64(0))
+        return builder.select(nothing, base, builder.gep(base, [args[2]]))
+
+    return like(like, types.int64, types.int64), code
+
+
+@intrinsic
+def rows_of(typing_context, like, buffers, boundary, first):
+    """Where the rows from ``first`` on of a layer boundary begin, in blocks of 16."""
+
+    def code(context, builder, sig, args):
+        table = builder.inttoptr(args[1], I64.as_pointer())
+        base = builder.inttoptr(builder.load(builder.gep(table, [args[2]])), args[0].type)
+        return builder.gep(base, [builder.mul(args[3], I64(16))])
+
+    return like(like, types.int64, types.int64, types.int64), code
+
+
+@intrinsic
 def address_of(typing_context, at):
     """A pointer as an int64."""
 

@@ -6,10 +6,10 @@ the function name them, since ``enter`` passes three numbers and no more.
 
 from __future__ import annotations
 
-from .numba_layer import AREA, BLOCK, _gather_row, _scatter_row
-from .numba_machine import call, doubles, inlined, itemsize, longs, pointer, root, shifted
+from .numba_layer import AREA, BLOCK, gather_row, scatter_row
+from .numba_machine import call, doubles, inlined, longs, number_at, pointer, root, shifted
 from .numba_rows import NOTHING, WEIGHT_TIMES_OUTPUTS, scalars_at
-from .numba_step import number_at, plan_at, set_scalars, squared_norm, table_at
+from .numba_step import plan_at, set_scalars, squared_norm, table_at
 from .numba_vector import LANES, absolute, choose, load, number, store, sum_of
 
 SLAB = 256  # rows that are brought into the layout at a time
@@ -33,7 +33,7 @@ def all_finite(like, arguments, _):
 @inlined
 def _gather(X, rows, features, x, stride):
     for r in range(rows):
-        _gather_row(shifted(X, r * features), features, shifted(x, r * BLOCK), stride)
+        gather_row(shifted(X, r * features), features, shifted(x, r * BLOCK), stride)
 
 
 def multiply_plain(like, arguments, _):
@@ -57,7 +57,7 @@ def multiply_plain(like, arguments, _):
             call(table.softmax_rows, (y, stride, columns, count))
         for r in range(count):
             row = shifted(out, (start + r) * columns)
-            _scatter_row(shifted(y, r * BLOCK), stride, row, columns)
+            scatter_row(shifted(y, r * BLOCK), stride, row, columns)
 
 
 def gradient_plain(like, arguments, _):
@@ -92,7 +92,7 @@ def loss_plain(like, arguments, _):
     at, output, delta, result = a[0], pointer(like, a[1]), pointer(like, a[2]), doubles(a[3])
     buffer, scratch, group = pointer(like, a[4]), pointer(like, a[5]), doubles(a[6])
     plan = plan_at(at, 0)
-    table, rows, outputs = table_at(plan.table, 0), plan.rows, plan.outputs
+    rows, outputs = plan.rows, plan.outputs
     total = float(rows)
     if plan.weight != 0:
         total = 0.0
@@ -108,13 +108,13 @@ def loss_plain(like, arguments, _):
         count = min(BLOCK, rows - start)
         _gather(shifted(output, start * outputs), count, outputs, buffer, AREA)
         call(
-            table.group_loss,
+            plan.group_loss,
             (buffer, buffer, AREA, at, start, count, inverse, scratch, a[6]),
         )
         value += group[0]
         for r in range(count):
             row = shifted(delta, (start + r) * outputs)
-            _scatter_row(shifted(buffer, r * BLOCK), AREA, row, outputs)
+            scatter_row(shifted(buffer, r * BLOCK), AREA, row, outputs)
     result[0] = value * inverse
 
 

@@ -17,14 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .numba_layer import (
-    AREA,
-    BLOCK,
-    _cross_entropy,
-    _gather_row,
-    _multiply_row_sums,
-    _scatter_row,
-)
+from .numba_layer import AREA, BLOCK, gather_row, scatter_row
 from .numba_machine import (
     acquire_lock,
     address_of,
@@ -42,6 +35,8 @@ from .numba_machine import (
     longs,
     multiply_high,
     now,
+    null,
+    number_at,
     pointer,
     reader,
     relax,
@@ -49,20 +44,33 @@ from .numba_machine import (
     release_lock,
     restore_thread,
     root,
+    rows_of,
     save_thread,
     sched_yield,
     shifted,
     words,
 )
-from .numba_rows import NOTHING, SCALARS, WEIGHT_TIMES_OUTPUTS, scalars_at
-from .numba_vector import load, load_first, splat_at, store, keep, lanes_below, filled
+from .numba_rows import NOTHING, SCALARS, WEIGHT_TIMES_OUTPUTS, exp_negative, log, scalars_at
+from .numba_vector import (
+    choose,
+    filled,
+    keep,
+    lanes_below,
+    load,
+    load_first,
+    number,
+    splat_at,
+    store,
+    sum_of,
+    transpose,
+)
 from .random import DROPOUT, GAMMA, SHUFFLE
 
 ROW_TILE = 64  # rows that go through all layers together
 POLL_INTERVAL = 50_000_000  # ns
 AHEAD = 512 * 1024  # bytes of the next batch's rows that are fetched early
 LONG_ROW = 512  # bytes; shorter rows cost more to fetch than they save
-LOSS_AREA = (6 + 3 * BLOCK) * BLOCK  # numbers that ``group_loss`` works in, without targets
+LOSS_AREA = (6 + 3 * BLOCK) * BLOCK  # numbers that a loss works in
 TRAIN, EVALUATE, GRADIENT = range(3)
 
 #: One layer. The addresses are of its kernels and of its transposed weights (0: none).
@@ -99,7 +107,6 @@ TABLE_ROWS = (
     "softmax_backward",
     "multiply_slope",
     "apply_dropout",
-    "group_loss",
     "forward_pass",
     "backward_pass",
     "phase_rows",
@@ -152,7 +159,8 @@ PLAN = np.dtype(
             "batch",
             "seed",
             "epoch",
-            "loss_kernel",  # 0: cross_entropy
+            "group_loss",  # the kernel for groups of rows
+            "loss_kernel",  # the one for elements that it calls, if any
             "normaliser",
             "outputs",
             "step",  # updates of the network
@@ -315,24 +323,6 @@ def should_stop(plan):
 
 
 @inlined
-def rows_of(like, buffers, boundary, first):
-    """Where the rows from ``first`` on of a layer boundary begin."""
-    return shifted(pointer(like, longs(buffers)[boundary]), first * BLOCK)
-
-
-@inlined
-def number_at(like, arena, offset):
-    """The pointer to a number of an arena; NULL if there is no arena."""
-    return pointer(like, arena + offset * itemsize(like) if arena != 0 else 0)
-
-
-@inlined
-def null(like):
-    """No pointer."""
-    return pointer(like, 0)
-
-
-@inlined
 def keeps_slope(plan, level, training):
     """Whether the forward pass leaves f'(z) of layer level in the delta's buffer."""
     kept = layer_at(plan.layers, level).backward == 0
@@ -440,58 +430,128 @@ def row_at(plan, position):
     return np.int64(words(plan.order)[position]) if plan.order != 0 else position
 
 
-def group_loss(output, delta, stride, at, position, rows, inverse, scratch, result):
+def elements_loss(output, delta, stride, at, position, rows, inverse, scratch, result):
     """Σ w ℓ of up to 16 rows, to *result; delta, unless NULL, is d loss / d output.
 
     output and delta are [out/16][row][16] and may be the same. ``scratch`` holds
-    LOSS_AREA numbers and the targets.
+    LOSS_AREA numbers, the targets of a block among them.
     """
     plan = plan_at(at, 0)
-    outputs, columns = plan.outputs, (plan.outputs + BLOCK - 1) // BLOCK
-    wants_delta = address_of(delta) != 0
-    scale, target = shifted(scratch, BLOCK), shifted(scratch, LOSS_AREA)
-    one_hot = plan.labels != 0 and plan.loss_kernel == 0
-    label = longs(address_of(shifted(scratch, 6 * BLOCK + 2 * AREA)))
-    for r in range(rows):
-        row = row_at(plan, position + r)
-        weight = pointer(scratch, plan.weight)[row] if plan.weight != 0 else 1
-        scratch[r] = weight
-        scale[r] = scratch[r] * inverse
-        if one_hot:
-            label[r] = longs(plan.labels)[row]
-        else:
-            for block in range(columns):
-                to = block * AREA + r * BLOCK
-                first = block * BLOCK
-                if plan.labels != 0:
-                    chosen = longs(plan.labels)[row] - first
-                    store(target, to, 0.0)
-                    if 0 <= chosen < BLOCK:
-                        target[to + chosen] = 1.0
-                else:
-                    given = pointer(scratch, plan.target)
-                    numbers = load_first(given, row * outputs + first, outputs - first)
-                    store(target, to, numbers)
-    sums = doubles(result)
-    if plan.loss_kernel == 0:
-        sums[0] = _cross_entropy(
-            output, delta, wants_delta, stride, outputs, rows, scratch, target, one_hot, label
-        )
-        return
-    value, derivative = shifted(scratch, 6 * BLOCK), shifted(scratch, 6 * BLOCK + AREA)
+    outputs = plan.outputs
+    scale, target = shifted(scratch, BLOCK), shifted(scratch, 6 * BLOCK)
+    value, derivative = shifted(target, AREA), shifted(target, 2 * AREA)
     parameter = shifted(scratch, 2 * BLOCK)
     parameter[0] = plan.parameter
-    sums[0] = 0.0
-    for block in range(columns):
-        o, t = shifted(output, block * stride), shifted(target, block * AREA)
-        call(plan.loss_kernel, (o, t, value, derivative, rows * BLOCK, parameter[0]))
-        lanes = outputs - block * BLOCK
-        sums[0] += _multiply_row_sums(value, scratch, rows, lanes)
-        if wants_delta:
-            valid = lanes_below(lanes)
+    total = 0.0
+    for first in range(0, outputs, BLOCK):
+        o, d = shifted(output, first // BLOCK * stride), shifted(delta, first // BLOCK * stride)
+        for r in range(rows):
+            row = row_at(plan, position + r)
+            if plan.labels == 0:
+                given = pointer(scratch, plan.target)
+                numbers = load_first(given, row * outputs + first, outputs - first)
+                store(target, r * BLOCK, numbers)
+            else:
+                store(target, r * BLOCK, 0.0)
+                chosen = longs(plan.labels)[row] - first
+                if 0 <= chosen < BLOCK:
+                    target[r * BLOCK + chosen] = 1.0
+            scratch[r] = 1.0
+            if plan.weight != 0:
+                scratch[r] = pointer(scratch, plan.weight)[row]
+            scale[r] = scratch[r] * inverse
+        call(plan.loss_kernel, (o, target, value, derivative, rows * BLOCK, parameter[0]))
+        valid = lanes_below(outputs - first)
+        sums = filled(load(value, 0), 0)
+        for r in range(rows):
+            sums = sums + keep(valid, load(value, r * BLOCK)) * splat_at(scratch, r)
+        total += sum_of(sums)
+        if address_of(delta) != 0:
             for r in range(rows):
-                d = keep(valid, load(derivative, r * BLOCK)) * splat_at(scale, r)
-                store(delta, block * stride + r * BLOCK, d)
+                slope = keep(valid, load(derivative, r * BLOCK)) * splat_at(scale, r)
+                store(d, r * BLOCK, slope)
+    doubles(result)[0] = total
+
+
+def cross_entropy(output, delta, stride, at, position, rows, inverse, scratch, result):
+    """The same for the cross-entropy of logits z, by log-sum-exp, all rows at once:
+
+    ℓ = (Σ t) log(Σ exp z) - Σ t z,   dℓ/dz = (Σ t) softmax(z) - t.
+
+    A transposed tile has the rows in its lanes.
+    """
+    plan = plan_at(at, 0)
+    outputs, blocks = plan.outputs, (plan.outputs + BLOCK - 1) // BLOCK
+    has_delta = address_of(delta) != 0
+    top, total = scratch, shifted(scratch, BLOCK)
+    rest, mass = shifted(scratch, 2 * BLOCK), shifted(scratch, 3 * BLOCK)
+    work = shifted(scratch, 6 * BLOCK)
+
+    most = filled(load(output, 0), -number(output, "infinity"))
+    for block in range(blocks):
+        transpose(shifted(output, block * stride), work)
+        for o in range(min(BLOCK, outputs - block * BLOCK)):
+            z = load(work, o * BLOCK)
+            most = choose(z > most, z, most)
+    store(top, 0, most)
+
+    # ℓ = mass log(total) + rest, with z counted from the top
+    for r in range(rows):
+        row = row_at(plan, position + r)
+        if plan.labels != 0:
+            label = longs(plan.labels)[row]
+            mass[r] = 1.0
+            rest[r] = top[r] - output[label // BLOCK * stride + r * BLOCK + label % BLOCK]
+        else:
+            given, masses, dots = pointer(scratch, plan.target), filled(most, 0), filled(most, 0)
+            for block in range(blocks):
+                left = outputs - block * BLOCK
+                t = load_first(given, row * outputs + block * BLOCK, left)
+                masses = masses + t
+                # 0 · inf is no part of the sum
+                z = load(output, block * stride + r * BLOCK)
+                dots = dots + choose(t == 0, 0, t * (z - splat_at(top, r)))
+            mass[r] = sum_of(masses)
+            rest[r] = -sum_of(dots)
+
+    sums = filled(most, 0)
+    for block in range(blocks):
+        if blocks > 1:  # a single block is there from above
+            transpose(shifted(output, block * stride), work)
+        left = outputs - block * BLOCK
+        for o in range(BLOCK):
+            e = exp_negative(load(work, o * BLOCK) - most) if o < left else filled(most, 0)
+            sums = sums + e
+            store(work, o * BLOCK, e)
+        if has_delta:
+            transpose(work, shifted(delta, block * stride))
+    store(total, 0, sums)
+    store(shifted(scratch, 4 * BLOCK), 0, log(sums))
+
+    value = 0.0
+    for r in range(rows):
+        row = row_at(plan, position + r)
+        weight = 1.0
+        if plan.weight != 0:
+            weight = np.float64(pointer(scratch, plan.weight)[row])
+        value += weight * (mass[r] * scratch[4 * BLOCK + r] + rest[r])
+        if has_delta:
+            scratch[5 * BLOCK] = weight * inverse
+            scratch[5 * BLOCK + 1] = scratch[5 * BLOCK] * mass[r] / total[r]
+            scale, factor = splat_at(scratch, 5 * BLOCK), splat_at(scratch, 5 * BLOCK + 1)
+            for block in range(blocks):
+                at_row = block * stride + r * BLOCK
+                d = load(delta, at_row) * factor
+                if plan.labels == 0:
+                    given = pointer(scratch, plan.target)
+                    first, left = row * outputs + block * BLOCK, outputs - block * BLOCK
+                    d = d - load_first(given, first, left) * scale
+                store(delta, at_row, d)
+            if plan.labels != 0:
+                label = longs(plan.labels)[row]
+                place = label // BLOCK * stride + r * BLOCK + label % BLOCK
+                delta[place] -= scratch[5 * BLOCK]
+    doubles(result)[0] = value
 
 
 @inlined
@@ -507,14 +567,14 @@ def output_loss(like, plan, at, position, inverse, first, rows, scratch):
     upstream = shifted(scratch, ROW_TILE * BLOCK)
     room = shifted(upstream, last.out_blocks * AREA)
     if plan.kind == EVALUATE:
-        call(table.group_loss, (y, null(like), stride, at, place, rows, inverse, room, result))
+        call(plan.group_loss, (y, null(like), stride, at, place, rows, inverse, room, result))
     elif last.is_identity:
-        call(table.group_loss, (y, delta, stride, at, place, rows, inverse, room, result))
+        call(plan.group_loss, (y, delta, stride, at, place, rows, inverse, room, result))
     else:
         for block in range(last.out_blocks):
             for i in range(0, rows * BLOCK, BLOCK):
                 store(upstream, block * AREA + i, load(y, block * stride + i))
-        call(table.group_loss, (upstream, upstream, AREA, at, place, rows, inverse, room, result))
+        call(plan.group_loss, (upstream, upstream, AREA, at, place, rows, inverse, room, result))
         if last.is_softmax:
             call(
                 table.softmax_backward, (upstream, AREA, y, delta, stride, last.outputs, rows)
@@ -553,7 +613,7 @@ def phase_rows(like, at, position, rows, inverse, thread, scratch):
         x = rows_of(like, plan.activation, 0, first)
         for r in range(count):
             row = number_at(like, plan.X, row_at(plan, position + first + r) * inputs)
-            _gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
+            gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
         call(
             table.forward_pass,
             (like, at, np.int64(with_deltas), np.int64(training), position, first, count),
@@ -777,9 +837,9 @@ def run(like, at, thread):
         inverse = inverse_normaliser(like, plan, position, batch)
         fused = training and batch <= plan.slab and plan.clip_norm == 0
         if training:
-            rate, number = doubles(plan.rates)[step], start_step + step + 1
-            set_scalars(plan, scalars_at(scalars, 0), rate, number, l2 if fused else 0.0)
-            set_scalars(plan, scalars_at(scalars, 1), rate, number, 0.0)
+            rate, update = doubles(plan.rates)[step], start_step + step + 1
+            set_scalars(plan, scalars_at(scalars, 0), rate, update, l2 if fused else 0.0)
+            set_scalars(plan, scalars_at(scalars, 1), rate, update, 0.0)
         total = 0.0
         for part in range((batch + plan.slab - 1) // plan.slab):
             slab = part * plan.slab
@@ -842,11 +902,11 @@ def predict(like, at, _):
         count = min(ROW_TILE, plan.rows - start)
         for r in range(count):
             row = number_at(like, plan.X, (start + r) * inputs)
-            _gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
+            gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
         call(table.forward_pass, (like, at, 0, 0, 0, 0, count))
         for r in range(count):
             row = number_at(like, plan.out, (start + r) * plan.outputs)
-            _scatter_row(shifted(y, r * BLOCK), plan.stride, row, plan.outputs)
+            scatter_row(shifted(y, r * BLOCK), plan.stride, row, plan.outputs)
 
 
 def input_gradient(like, at, _):
@@ -867,7 +927,7 @@ def input_gradient(like, at, _):
         x = rows_of(like, plan.activation, 0, 0)
         for r in range(count):
             row = number_at(like, plan.X, (start + r) * inputs)
-            _gather_row(row, inputs, shifted(x, r * BLOCK), stride)
+            gather_row(row, inputs, shifted(x, r * BLOCK), stride)
         call(table.forward_pass, (like, at, 1, 0, 0, 0, count))
         for wanted in range(plan.wanted_count):
             if should_stop(plan):
@@ -905,4 +965,4 @@ def input_gradient(like, at, _):
             for r in range(count):
                 place = ((start + r) * plan.wanted_count + wanted) * inputs
                 row = number_at(like, plan.out, place)
-                _scatter_row(shifted(upstream, r * BLOCK), stride, row, inputs)
+                scatter_row(shifted(upstream, r * BLOCK), stride, row, inputs)
