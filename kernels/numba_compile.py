@@ -29,8 +29,31 @@ import llvmlite.binding as llvm
 
 from . import numba_kernels
 
-_SOURCES = sorted(set(Path(__file__).parent.glob("numba_*.py")) - {Path(__file__).with_name("numba_engine.py")})
-_lock = threading.RLock()
+#: The files that determine code; numba_engine.py only calls it.
+_SOURCES = sorted(
+    path for path in Path(__file__).parent.glob("numba_*.py") if path.stem != "numba_engine"
+)
+#: Numba's settings that change code; others, such as its number of threads, do not.
+_SETTINGS = (
+    "NUMBA_BOUNDSCHECK",
+    "NUMBA_CPU_FEATURES",
+    "NUMBA_CPU_NAME",
+    "NUMBA_DEBUGINFO",
+    "NUMBA_LOOP_VECTORIZE",
+    "NUMBA_OPT",
+    "NUMBA_SLP_VECTORIZE",
+)
+_lock = threading.Lock()
+_known: dict[tuple[str, int], int] = {}  # the address of each kernel that is here
+
+
+def _forget_the_lock() -> None:
+    """After a fork, the thread that may have held it is gone."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_the_lock)
 
 #: What kernels may call: all of it is in any process that runs Python.
 EXTERNAL = (
@@ -54,7 +77,7 @@ EXTERNAL = (
 @functools.cache
 def _fingerprint() -> bytes:
     """A hash of everything that all kernels depend on."""
-    settings = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_"))
+    settings = [f"{name}={os.environ.get(name)}" for name in _SETTINGS]
     facts = [
         importlib.metadata.version("numba"),
         llvmlite.__version__,
@@ -152,13 +175,14 @@ def optimised(name: str, bits: int) -> tuple[str, Any]:
     for function in module.functions:
         if not function.is_declaration and function.name != symbol:
             function.linkage = "internal"
+            function.add_function_attribute("alwaysinline")
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     passes = llvm.create_pass_builder(_engine()[0], options)
     passes.getModulePassManager().run(module, passes)
     for function in module.functions:
-        if function.is_declaration:
-            if not function.name.startswith("llvm.") and function.name not in EXTERNAL:
-                raise AssertionError(f"{name} calls {function.name}")
+        known = function.name.startswith("llvm.") or function.name in EXTERNAL
+        if function.is_declaration and not known:
+            raise AssertionError(f"{name} calls {function.name}")
     return symbol, module
 
 
@@ -167,9 +191,11 @@ def _object_code(name: str, bits: int) -> tuple[str, bytes]:
     return symbol, _engine()[0].emit_object(module)
 
 
-@functools.cache
-def _linked(name: str, bits: int) -> int:
+def _link(name: str, bits: int) -> None:
+    """Make the kernel's code part of this process; its address goes to ``_known``."""
     with _lock:
+        if (name, bits) in _known:
+            return
         path = _path(name, bits)
         found = _read(path)
         symbol, code = found or _object_code(name, bits)
@@ -178,11 +204,14 @@ def _linked(name: str, bits: int) -> int:
         engine.finalize_object()
         if found is None:
             _write(path, symbol, code)
-        return int(engine.get_function_address(symbol))
+        _known[name, bits] = int(engine.get_function_address(symbol))
 
 
 def address(name: str, bits: int) -> int:
     """The address of the C function that a kernel is.
+
+    It is compiled on a thread of its own: a signal handler's exception, raised in the
+    middle of a compiler, may be swallowed there. The calling thread waits where it is not.
 
     Parameters
     ----------
@@ -195,8 +224,21 @@ def address(name: str, bits: int) -> int:
     -------
     int
     """
-    with _lock:
-        return _linked(name, bits)
+    if (name, bits) not in _known:
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                _link(name, bits)
+            except BaseException as error:  # handed over to the caller
+                failures.append(error)
+
+        helper = threading.Thread(target=work, daemon=True)
+        helper.start()
+        helper.join()
+        if failures:
+            raise failures[0]
+    return _known[name, bits]
 
 
 @functools.cache

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 if sys.platform == "win32":
     raise ImportError("the numba engine needs POSIX clocks and threads")
 
-from . import numba_rows, numba_step
+from . import numba_rows
 from .numba_compile import address, entry
 from .numba_layer import AREA, BLOCK, NARROW, block_stride
 from .numba_plain import SLAB
@@ -69,8 +69,11 @@ _PIECE = 65536  # numbers that are copied at a time where they cannot be read in
 
 
 def _at(array: Array | None) -> int:
-    """The address of an array's data; 0 for None."""
-    return 0 if array is None else array.__array_interface__["data"][0]
+    """The address of an array's data; 0 for None.
+
+    Not by ``__array_interface__``, which swallows an interrupt that comes inside.
+    """
+    return 0 if array is None else array.ctypes.data
 
 
 def _is_plain(array: Any, dtype: Any, dimensions: int) -> bool:
@@ -344,7 +347,9 @@ class Network:
             raise failures[0]
         return out
 
-    def _predict_rows(self, X: Array, out: Array, first: int, last: int, polls: bool = True) -> None:
+    def _predict_rows(
+        self, X: Array, out: Array, first: int, last: int, polls: bool = True
+    ) -> None:
         try:
             workspace = self.workspaces.pop()
         except IndexError:
@@ -372,7 +377,10 @@ class Network:
             self.transpose(0, first)
             layers["transposed"][0] = _at(first)
         workspace = _Workspace(self, layers, BLOCK, 1, with_deltas=True)
-        plan, widest = workspace.plan, int(max(layers["in_blocks"].max(), layers["out_blocks"].max()))
+        plan, widest = (
+            workspace.plan,
+            int(max(layers["in_blocks"].max(), layers["out_blocks"].max())),
+        )
         plan["scratch_size"] = widest * plan["stride"]
         scratch = _zeros(2 * int(plan["scratch_size"]), self.dtype)
         plan["scratch"], plan["polls"] = _at(scratch), 1
@@ -871,7 +879,9 @@ def optimizer_update(
 ) -> None:
     """One update in place."""
     bits = _bits(parameters)
-    w, g, *kept = (_padded(_plain(a, parameters.dtype, 1)) for a in (parameters, gradient, *moments))
+    w, g, *kept = (
+        _padded(_plain(a, parameters.dtype, 1)) for a in (parameters, gradient, *moments)
+    )
     records, scalars, rates = np.zeros(1, PLAN), np.zeros(1, SCALARS), np.array([rate], np.float64)
     plan: Any = records[0]
     _set_optimizer(plan, optimizer, bits)

@@ -87,5 +87,7 @@ def lower(name: str, bits: int) -> tuple[str, str]:
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaWarning)  # not every processor is known to it
-        compiled = cfunc(types.void(*(letters[letter] for letter in signature)), **OPTIONS)(function)
+        compiled = cfunc(types.void(*(letters[letter] for letter in signature)), **OPTIONS)(
+            function
+        )
     return compiled.native_name, compiled.inspect_llvm()

@@ -311,4 +311,3 @@ release_gil = _external("PyGILState_Release", types.void, types.int32)
 check_signals = _external("PyErr_CheckSignals", types.int32)
 acquire_lock = _external("PyThread_acquire_lock", types.int32, types.int64, types.int32)
 release_lock = _external("PyThread_release_lock", types.void, types.int64)
-

@@ -341,12 +341,24 @@ def forward_pass(like, at, with_slopes, training, position, first, rows):
     stride, parameters = plan.stride, plan.parameters
     for level in range(plan.depth):
         layer = layer_at(plan.layers, level)
-        x, y = rows_of(like, plan.activation, level, first), rows_of(like, plan.activation, level + 1, first)
+        x, y = (
+            rows_of(like, plan.activation, level, first),
+            rows_of(like, plan.activation, level + 1, first),
+        )
         if training and level == 0 and layer.dropout > 0:
             key = stream_key(plan.seed, DROPOUT, plan.epoch << 16)
             call(
                 table.apply_dropout,
-                (x, null(like), key, layer.dropout, stride, layer.in_blocks, position + first, rows),
+                (
+                    x,
+                    null(like),
+                    key,
+                    layer.dropout,
+                    stride,
+                    layer.in_blocks,
+                    position + first,
+                    rows,
+                ),
             )
         weight = number_at(like, parameters, layer.weight_at)
         bias = number_at(like, parameters, layer.bias_at)
@@ -408,7 +420,10 @@ def backward_pass(like, at, training, first, rows, scratch):
         layer, below = layer_at(plan.layers, level), layer_at(plan.layers, level - 1)
         kept = keeps_slope(plan, level - 1, training)
         panels = transposed_weight(like, plan, layer)
-        y, delta = rows_of(like, plan.activation, level, first), rows_of(like, plan.delta, level, first)
+        y, delta = (
+            rows_of(like, plan.activation, level, first),
+            rows_of(like, plan.delta, level, first),
+        )
         upstream = rows_of(like, plan.delta, level + 1, first)
         for block in range(layer.in_blocks):
             panel = shifted(panels, block * layer.outputs * BLOCK)
@@ -576,9 +591,7 @@ def output_loss(like, plan, at, position, inverse, first, rows, scratch):
                 store(upstream, block * AREA + i, load(y, block * stride + i))
         call(plan.group_loss, (upstream, upstream, AREA, at, place, rows, inverse, room, result))
         if last.is_softmax:
-            call(
-                table.softmax_backward, (upstream, AREA, y, delta, stride, last.outputs, rows)
-            )
+            call(table.softmax_backward, (upstream, AREA, y, delta, stride, last.outputs, rows))
         else:
             kept = last.backward == 0
             for block in range(last.out_blocks):
@@ -622,9 +635,7 @@ def phase_rows(like, at, position, rows, inverse, thread, scratch):
             height = min(BLOCK, first + count - group)
             output_loss(like, plan, at, position, inverse, group, height, scratch)
         if with_deltas:
-            call(
-                table.backward_pass, (like, at, np.int64(training), first, count, scratch)
-            )
+            call(table.backward_pass, (like, at, np.int64(training), first, count, scratch))
         first += ROW_TILE
 
 
@@ -941,7 +952,10 @@ def input_gradient(like, at, _):
                 upstream[o // BLOCK * stride + r * BLOCK + o % BLOCK] = 1.0
             for level in range(plan.depth - 1, -1, -1):
                 layer = layer_at(plan.layers, level)
-                y, slope = rows_of(like, plan.activation, level + 1, 0), rows_of(like, plan.delta, level + 1, 0)
+                y, slope = (
+                    rows_of(like, plan.activation, level + 1, 0),
+                    rows_of(like, plan.delta, level + 1, 0),
+                )
                 if layer.is_softmax:
                     call(
                         table.softmax_backward,

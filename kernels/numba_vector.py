@@ -118,7 +118,7 @@ _COMPARISONS = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq)
 
 def _teach(sign: Any, of_floats: Any, of_integers: Any) -> None:
     @infer_global(sign)
-    class _Template(AbstractTemplate):  # noqa: F811 - one for each operator
+    class _Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             if len(args) != 2 or not any(isinstance(kind, Vector) for kind in args):
                 return None

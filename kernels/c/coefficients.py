@@ -69,7 +69,9 @@ def emit(name: str, bits: int, p: list[mp.mpf], note: str) -> None:
 
 
 def emit_number(name: str, bits: int, value: int) -> None:
-    print(f"    ({name.lower()!r}, {bits}): {value}," if PYTHON else f"#define {name}_{bits} {value}")
+    print(
+        f"    ({name.lower()!r}, {bits}): {value}," if PYTHON else f"#define {name}_{bits} {value}"
+    )
 
 
 def polynomial(
