@@ -377,10 +377,8 @@ class Network:
             self.transpose(0, first)
             layers["transposed"][0] = _at(first)
         workspace = _Workspace(self, layers, BLOCK, 1, with_deltas=True)
-        plan, widest = (
-            workspace.plan,
-            int(max(layers["in_blocks"].max(), layers["out_blocks"].max())),
-        )
+        plan = workspace.plan
+        widest = int(max(layers["in_blocks"].max(), layers["out_blocks"].max()))
         plan["scratch_size"] = widest * plan["stride"]
         scratch = _zeros(2 * int(plan["scratch_size"]), self.dtype)
         plan["scratch"], plan["polls"] = _at(scratch), 1
@@ -879,9 +877,8 @@ def optimizer_update(
 ) -> None:
     """One update in place."""
     bits = _bits(parameters)
-    w, g, *kept = (
-        _padded(_plain(a, parameters.dtype, 1)) for a in (parameters, gradient, *moments)
-    )
+    arrays = (_plain(array, parameters.dtype, 1) for array in (parameters, gradient, *moments))
+    w, g, *kept = (_padded(array) for array in arrays)
     records, scalars, rates = np.zeros(1, PLAN), np.zeros(1, SCALARS), np.array([rate], np.float64)
     plan: Any = records[0]
     _set_optimizer(plan, optimizer, bits)

@@ -391,7 +391,7 @@ def forward_pass(like, at, with_slopes, training, position, first, rows):
             if training and following.dropout > 0:
                 key = stream_key(plan.seed, DROPOUT, (plan.epoch << 16) + level + 1)
                 masked = (y, slope, key, following.dropout, stride, layer.out_blocks)
-                call(table.apply_dropout, masked + (position + first, rows))
+                call(table.apply_dropout, (*masked, position + first, rows))
 
 
 @inlined

@@ -11,6 +11,7 @@ integers know << and >> as well.
 
 from __future__ import annotations
 
+import itertools
 import operator
 import platform
 from collections.abc import Callable
@@ -492,7 +493,7 @@ def _subtiles(height: int, itembits: int) -> tuple[int, list[tuple[int, int]]]:
     most = (_registers() // 2 if _registers() == 32 else 12) // (lanes * itembits // vector_bits())
     parts = -(-height // most)
     bounds = [height * i // parts for i in range(parts + 1)]
-    return lanes, [(a, b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return lanes, [(a, b - a) for a, b in itertools.pairwise(bounds)]
 
 
 def _emit_subtile(builder, by_rows, first, rows, lane, lanes, a, a_block, b, depth, init, step, c):

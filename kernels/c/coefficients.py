@@ -69,9 +69,8 @@ def emit(name: str, bits: int, p: list[mp.mpf], note: str) -> None:
 
 
 def emit_number(name: str, bits: int, value: int) -> None:
-    print(
-        f"    ({name.lower()!r}, {bits}): {value}," if PYTHON else f"#define {name}_{bits} {value}"
-    )
+    row, line = f"    ({name.lower()!r}, {bits}): {value},", f"#define {name}_{bits} {value}"
+    print(row if PYTHON else line)
 
 
 def polynomial(
