@@ -688,14 +688,6 @@ def renew_transposed(like, plan, table, level, out_block, in_block, offset, heig
         call(table.transpose_weight, (weight, to, scratch, height, width))
 
 
-@inlined
-def fetch_row(plan, position, row_bytes):
-    """Ask for a row of the next batch."""
-    row = plan.X + row_at(plan, position) * row_bytes
-    for line in range(0, row_bytes, 64):
-        fetch(row + line)
-
-
 def fused_tiles(like, at, begin, end, rows, scalars, scratch, position, thread):
     """Gradient of each tile, and of the bias with the first of a block column: updated at once.
 
@@ -711,12 +703,17 @@ def fused_tiles(like, at, begin, end, rows, scalars, scratch, position, thread):
     )
     if row_bytes < LONG_ROW or (ahead_end - ahead) * row_bytes > AHEAD:
         ahead_end = ahead
-    waiting = ahead_end - ahead
+    # a few lines with each tile: more at once would hold up its loads
+    line_bytes, share = 0, (ahead_end - ahead) * (row_bytes + 63) // 64 // (end - begin) + 1
     for index in range(begin, end):
-        until = ahead_end - waiting * (end - index - 1) // (end - begin)
-        while ahead < until:
-            fetch_row(plan, position + ahead, row_bytes)
-            ahead += 1
+        for _ in range(share if ahead < ahead_end else 0):
+            fetch(plan.X + row_at(plan, position + ahead) * row_bytes + line_bytes)
+            line_bytes += 64
+            if line_bytes >= row_bytes:
+                line_bytes = 0
+                ahead += 1
+                if ahead == ahead_end:
+                    break
         level, out_block, in_block, offset, height = tile_of(plan, index)
         layer = layer_at(plan.layers, level)
         dy = gradient_into(
