@@ -16,11 +16,12 @@ All but ``gather_row`` and ``scatter_row`` are kernels of ``numba_kernels.KERNEL
 
 from __future__ import annotations
 
-from .numba_machine import inlined, shifted
+from .numba_machine import address_of, inlined, itemsize, shifted
 from .numba_rows import exp_negative
 from .numba_vector import (
     LANES,
     choose,
+    fetching_tile,
     filled,
     keep,
     lanes_below,
@@ -37,6 +38,8 @@ from .numba_vector import (
 
 BLOCK = LANES
 AREA = BLOCK * BLOCK
+LINE = 64  # bytes
+FIRST_LEVEL = 32 * 1024  # bytes of the first-level cache
 NARROW = 4  # outputs up to which a layer is narrow
 
 
@@ -49,11 +52,19 @@ def block_stride(rows: int) -> int:
 
 
 def multiply_panel(x, x_stride, panel, depth, init, y, rows):
-    """y (rows, 16) = init + x panel, for one block of outputs; each row starts from init."""
+    """y (rows, 16) = init + x panel, for one block of outputs; each row starts from init.
+
+    Of a panel too large to wait in the first-level cache, every 16 rows fetch a quarter of
+    the next one.
+    """
+    size = depth * BLOCK * itemsize(x)
     for r in range(0, rows, BLOCK):
         height = rows - r
         at, to = shifted(x, r * BLOCK), shifted(y, r * BLOCK)
-        if height > 8:
+        if height > 8 and size >= FIRST_LEVEL:
+            ahead = address_of(panel) + size + r // BLOCK % 4 * itemsize(x) * LINE
+            fetching_tile(at, x_stride, panel, depth, init, to, ahead)
+        elif height > 8:
             tile(1, 16, at, x_stride, panel, depth, init, 0, to)
         elif height > 4:
             tile(1, 8, at, x_stride, panel, depth, init, 0, to)

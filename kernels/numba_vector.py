@@ -496,11 +496,24 @@ def _subtiles(height: int, itembits: int) -> tuple[int, list[tuple[int, int]]]:
     return lanes, [(a, b - a) for a, b in itertools.pairwise(bounds)]
 
 
-def _emit_subtile(builder, by_rows, first, rows, lane, lanes, a, a_block, b, depth, init, step, c):
+def _emit_subtile(
+    builder, by_rows, first, rows, lane, lanes, a, a_block, b, depth, init, step, c, ahead=None
+):
     """c[rows, lanes] = init + a b: 16 steps of k unrolled, then what is left one by one.
 
-    The accumulators are values of their own; nothing goes to memory before the end.
+    The accumulators are values of their own; nothing goes to memory before the end. From
+    the address ``ahead`` on, a quarter of as much as b is fetched meanwhile.
     """
+    itemsize = 4 if isinstance(b.type.pointee, ir.FloatType) else 8
+
+    def fetch(k):
+        byte = ir.IntType(8).as_pointer()
+        kinds = [byte, I32, I32, I32]
+        prefetch = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), kinds)
+        at = builder.add(ahead, builder.mul(k, I64(LANES * itemsize)))
+        for line in range(itemsize):
+            address = builder.inttoptr(builder.add(at, I64(64 * line)), byte)
+            builder.call(prefetch, [address, I32(0), I32(2), I32(1)])
 
     def multiply(sums, a_at, b_at, k):
         b_k = load_lanes(builder, b_at, builder.add(builder.mul(k, I64(LANES)), I64(lane)), lanes)
@@ -548,6 +561,8 @@ def _emit_subtile(builder, by_rows, first, rows, lane, lanes, a, a_block, b, dep
 
     def block(now, totals):
         k, a_at, b_at = now
+        if ahead is not None:
+            fetch(k)
         for i in range(LANES):
             totals = multiply(totals, a_at, b_at, I64(i))
         following = builder.add(k, I64(LANES))
@@ -594,6 +609,24 @@ def tile(typing_context, by_rows, height, a, a_block, b, depth, init, init_row, 
 
     i = types.int64
     return types.void(by_rows, height, a, i, b, i, init, i, c), code
+
+
+@intrinsic
+def fetching_tile(typing_context, a, a_block, b, depth, init, c, ahead):
+    """``tile`` by 16 rows, each from the one row of init, that fetches from ``ahead`` on."""
+
+    def code(context, builder, sig, args):
+        a_at, a_step, b_at, k, start, to, address = args
+        lanes, parts = _subtiles(LANES, sig.args[0].dtype.bitwidth)
+        for lane in range(0, LANES, lanes):
+            for first, count in parts:
+                place = (first, count, lane, lanes, a_at, a_step, b_at, k, start, I64(0), to)
+                once = address if first == lane == 0 else None
+                _emit_subtile(builder, 1, *place, ahead=once)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(a, i, b, i, init, c, i), code
 
 
 @intrinsic
