@@ -341,7 +341,7 @@ class Engine(Protocol):
 #: In the order of preference: name -> (module, what to do when it is missing).
 _MODULES = {
     "cython": ("fastnn.kernels.cython_engine", "pip install fastnn-kernels"),
-    "numba": ("fastnn.kernels.numba_engine", "this release has no Numba engine yet"),
+    "numba": ("fastnn.kernels.numba_engine", 'pip install "fastnn-kernels[numba]"'),
     "numpy": ("fastnn.kernels.numpy_engine", "pip install numpy"),
 }
 

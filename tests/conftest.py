@@ -14,7 +14,7 @@ import pytest
 
 from fastnn.engines import load
 
-ENGINES = ("cython", "numpy")
+ENGINES = ("cython", "numba", "numpy")
 
 
 @pytest.fixture(params=ENGINES, scope="session")

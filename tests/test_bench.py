@@ -108,7 +108,8 @@ def test_table_and_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 def test_without_a_peak_its_column_is_empty(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "fastnn.kernels.cython_engine", None)
+    for name in ("cython", "numba"):
+        monkeypatch.setitem(sys.modules, f"fastnn.kernels.{name}_engine", None)
     code, out, _ = run(capsys, "--json", "--plot", str(tmp_path / "bench.svg"))
     assert code == 0
     report = json.loads(out)

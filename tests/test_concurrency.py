@@ -195,6 +195,7 @@ def test_an_interrupt_leaves_a_whole_step(engine_name: str, threads: int) -> Non
         rows = np.random.default_rng(0).normal(size=(5000, 20)).astype(np.float32)
         X = np.tile(rows, (1000, 1))
         Y = np.tile(rows[:, :4], (1000, 1))
+        network().fit(rows, rows[:, :4], "mse", Adam(1e-4), threads={threads})  # may compile
         model = network()
 
         def interrupt():

@@ -345,6 +345,7 @@ def test_an_interrupt_leaves_whole_steps(engine: ModuleType, threads: int) -> No
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    run(2)  # the first time, an engine may compile
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:

@@ -152,7 +152,7 @@ def test_a_named_engine_that_is_missing_says_so() -> None:
         except ImportError as error:
             print(error)
     """)
-    assert "this release has no Numba engine yet" in run(code)
+    assert 'pip install "fastnn-kernels[numba]"' in run(code)
 
 
 def test_progress_without_tqdm_is_lines() -> None:

@@ -368,7 +368,7 @@ def test_lbfgs_at_an_optimum_makes_no_epoch(engine_name: str) -> None:
     assert model.parameters.tolist() == [2.0, 1.0]
 
 
-@pytest.mark.parametrize("engine_name", ["cython", "numpy"])
+@pytest.mark.parametrize("engine_name", ["cython", "numba", "numpy"])
 def test_clipping_by_a_norm_whose_square_is_no_float(engine_name: str) -> None:
     """A float32 gradient of 2e24 has a norm, though its square overflows: one step of length 1."""
     model = Sequential([Dense(1)], input_size=1, engine=engine_name, seed=0)

@@ -14,7 +14,7 @@ import pytest
 import fastnn
 from fastnn import kernels
 
-ENGINES = [None, "cython", "numpy"]
+ENGINES = [None, "cython", "numba", "numpy"]
 
 
 @pytest.fixture(params=ENGINES, ids=str)

@@ -1,0 +1,95 @@
+"""Every kernel of the Numba engine by name, and its way to LLVM's intermediate code.
+
+``KERNELS[name]()`` gives the function and its C signature (``Kernel``). All of them return
+nothing, raise nothing and run without the GIL, except ``enter``, which lets go of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from numba import cfunc, types
+from numba.core.errors import NumbaWarning
+
+from . import numba_layer, numba_plain, numba_rows, numba_step
+from .numba_machine import OPTIONS
+from .numba_rows import Kernel
+
+_SIGNATURES: dict[Any, dict[str, str]] = {
+    numba_layer: {
+        "multiply_panel": "PiPiPPi",
+        "gradient_tile": "PPiiPiP",
+        "forward_narrow": "PPPiPiii",
+        "bias_gradient": "PiPP",
+        "transpose_weight": "PPPii",
+        "softmax_rows": "Piii",
+        "softmax_backward": "PiPPiii",
+    },
+    numba_rows: {"multiply_slope": "PPPi"},
+    numba_step: {
+        "shuffle": "iii",
+        "apply_dropout": "PPidiiii",
+        "enter": "iiii",
+        "serve": "iii",
+        "run_together": "iii",
+        "forward_pass": "Piiiiii",
+        "backward_pass": "PiiiiP",
+        "elements_loss": "PPiiiidPi",
+        "cross_entropy": "PPiiiidPi",
+        "phase_rows": "PiiidiP",
+        "fused_tiles": "PiiiiiPii",
+        "accumulate_tiles": "PiiiiidP",
+        "apply_tiles": "PiiiiP",
+        "run": "Pii",
+        "predict": "Pii",
+        "input_gradient": "Pii",
+    },
+    numba_plain: {
+        "all_finite": "Pii",
+        "multiply_plain": "Pii",
+        "gradient_plain": "Pii",
+        "loss_plain": "Pii",
+        "update_plain": "Pii",
+        "softmax_plain": "Pii",
+        "softmax_backward_plain": "Pii",
+        "slope_plain": "Pii",
+    },
+}
+
+KERNELS: dict[str, Callable[[], Kernel]] = {
+    name: functools.partial(Kernel, getattr(module, name), signature)
+    for module, rows in _SIGNATURES.items()
+    for name, signature in rows.items()
+}
+for _name, (_, _slope) in numba_rows.ACTIVATIONS.items():
+    KERNELS[f"forward {_name}"] = functools.partial(numba_rows.activation_kernel, _name)
+    if _slope is not None:
+        KERNELS[f"backward {_name}"] = functools.partial(numba_rows.backward_kernel, _name)
+for _name, (_formula, _) in numba_rows.LOSSES.items():
+    if _formula is not None:
+        KERNELS[f"loss {_name}"] = functools.partial(numba_rows.loss_kernel, _name)
+for _row in numba_rows.OPTIMIZERS:
+    KERNELS["update {}/{}".format(*_row)] = functools.partial(numba_rows.optimizer_kernel, _row)
+
+
+def lower(name: str, bits: int) -> tuple[str, str]:
+    """The symbol of a kernel for a dtype, and the module that defines it, as LLVM text."""
+    function, signature = KERNELS[name]()
+    number = types.float32 if bits == 32 else types.float64
+    letters = {
+        "P": types.CPointer(number),
+        "T": number,
+        "i": types.int64,
+        "d": types.float64,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumbaWarning)  # not every processor is known to it
+        compiled = cfunc(types.void(*(letters[letter] for letter in signature)), **OPTIONS)(
+            function
+        )
+    # Numba keeps its function apart from the C function around it; they shall be one, and
+    # an attribute must stand in the place of this one: kernels raise nothing
+    return compiled.native_name, compiled.inspect_llvm().replace(" noinline ", " nounwind ")

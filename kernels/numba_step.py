@@ -1,0 +1,979 @@
+"""The optimizer step of the Numba engine, and the job that repeats it over an epoch.
+
+    phase 1   each thread takes rows: gather, forward, loss, deltas backward
+    barrier
+    phase 2   each thread takes tiles of the weights: gradient over all rows, update
+    barrier
+
+No sum crosses threads, so results are bitwise equal for every number of them. What needs
+the whole gradient first (clipping, more rows than the workspace holds) keeps it in an arena
+and updates in a third phase. A stop is honoured in phase 1, where nothing has changed yet.
+
+A ``PLAN`` is everything that a job needs, as one record that Python fills in. Kernels take
+a pointer ``like``, for its type alone, and the plan's address.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .numba_layer import AREA, BLOCK, gather_row, scatter_row
+from .numba_machine import (
+    acquire_lock,
+    address_of,
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    call,
+    check_signals,
+    doubles,
+    ensure_gil,
+    fetch,
+    flush_subnormals,
+    inlined,
+    itemsize,
+    longs,
+    multiply_high,
+    now,
+    null,
+    number_at,
+    pointer,
+    reader,
+    relax,
+    release_gil,
+    release_lock,
+    restore_thread,
+    root,
+    rows_of,
+    save_thread,
+    sched_yield,
+    shifted,
+    words,
+)
+from .numba_rows import NOTHING, SCALARS, WEIGHT_TIMES_OUTPUTS, exp_negative, log, scalars_at
+from .numba_vector import (
+    choose,
+    filled,
+    keep,
+    lanes_below,
+    load,
+    load_first,
+    number,
+    splat_at,
+    store,
+    sum_of,
+    transpose,
+)
+from .random import DROPOUT, GAMMA, SHUFFLE
+
+ROW_TILE = 64  # rows that go through all layers together
+POLL_INTERVAL = 50_000_000  # ns
+AHEAD = 512 * 1024  # bytes of the next batch's rows that are fetched early
+LONG_ROW = 512  # bytes; shorter rows cost more to fetch than they save
+LOSS_AREA = (6 + 3 * BLOCK) * BLOCK  # numbers that a loss works in
+TRAIN, EVALUATE, GRADIENT = range(3)
+
+#: One layer. The addresses are of its kernels and of its transposed weights (0: none).
+LAYER = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "inputs",
+            "outputs",
+            "in_blocks",
+            "out_blocks",
+            "weight_at",  # offset into the arenas, in numbers
+            "bias_at",
+            "uses_bias",
+            "narrow",
+            "transposed",
+            "forward",
+            "backward",  # 0: the slope of the way forward is kept
+            "is_identity",
+            "is_softmax",
+        )
+    ]
+    + [("dropout", np.float64)]
+)
+
+#: The kernels that other kernels call by address.
+TABLE_ROWS = (
+    "multiply_panel",
+    "gradient_tile",
+    "forward_narrow",
+    "bias_gradient",
+    "transpose_weight",
+    "softmax_rows",
+    "softmax_backward",
+    "multiply_slope",
+    "apply_dropout",
+    "forward_pass",
+    "backward_pass",
+    "phase_rows",
+    "fused_tiles",
+    "accumulate_tiles",
+    "apply_tiles",
+    "run",
+)
+TABLE = np.dtype([(name, np.int64) for name in TABLE_ROWS])
+
+PLAN = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "table",
+            "layers",
+            "depth",
+            "parameters",  # arena
+            "moment_0",  # arenas or 0
+            "moment_1",
+            "gradient",
+            "zeros",  # 16 of them
+            "activation",  # addresses of the buffers, one a layer boundary
+            "delta",  # the same; until the way back: f'(z)
+            "stride",  # between feature blocks, in numbers
+            "slab",  # rows that fit the workspace
+            "scratch",  # scratch_size numbers for each thread
+            "scratch_size",
+            "scalars",  # two records for each thread
+            "tiles",  # (layer, out block, in block) of every tile of every layer
+            "tile_count",
+            "tile_norm",  # a double for each tile
+            "row_loss",  # a double for each group of BLOCK rows of the slab
+            "threads",
+            "barrier",  # int64s on lines of their own: waiting, generation, stop
+            "polls",
+            "next_poll",
+            "kind",
+            "X",  # (rows, in) row-major
+            "target",  # (rows, out), or 0
+            "labels",  # (rows,), or 0
+            "weight",  # (rows,), or 0
+            "order",  # uint32 row of each position, or 0
+            "rates",
+            "out",  # inference: (rows, out)
+            "outputs_wanted",  # input gradients: which, and how many
+            "wanted_count",
+            "first",
+            "rows",
+            "batch",
+            "seed",
+            "epoch",
+            "group_loss",  # the kernel for groups of rows
+            "loss_kernel",  # the one for elements that it calls, if any
+            "normaliser",
+            "outputs",
+            "step",  # updates of the network
+            "steps",  # updates by this plan
+            "update_kernel",
+            "corrects_bias",
+            "decouples_decay",
+            "nesterov",
+        )
+    ]
+    + [
+        (name, np.float64)
+        for name in (
+            "parameter",
+            "momentum",
+            "beta_1",
+            "beta_2",
+            "epsilon",
+            "weight_decay",
+            "l2",
+            "clip_norm",
+            "loss",  # the result
+        )
+    ]
+)
+layer_at, table_at, plan_at = reader(LAYER), reader(TABLE), reader(PLAN)
+SCALARS_SIZE = SCALARS.itemsize
+WAITING, GENERATION, STOP = 0, 128, 256  # bytes into the barrier
+
+# --------------------------------------------------------------------------- random numbers
+
+_GAMMA = np.uint64(GAMMA)
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_HALF = np.uint64(0xFFFFFFFF)
+
+
+@inlined
+def mix(word):
+    """As in random.py, where all of this is specified."""
+    word = (word ^ (word >> np.uint64(30))) * _FACTORS[0]
+    word = (word ^ (word >> np.uint64(27))) * _FACTORS[1]
+    return word ^ (word >> np.uint64(31))
+
+
+@inlined
+def stream_key(seed, purpose, index):
+    """The key of a stream."""
+    return mix(mix(mix(np.uint64(seed) + _GAMMA) ^ np.uint64(purpose)) ^ np.uint64(index))
+
+
+@inlined
+def stream_word(key, position):
+    """One of its words."""
+    return mix(key + (np.uint64(position) + np.uint64(1)) * _GAMMA)
+
+
+def shuffle(arguments, _, __):
+    """Order = the permutation of 0 … count - 1 for this seed and epoch."""
+    a = longs(arguments)
+    order, count, seed, epoch = words(a[0]), a[1], a[2], a[3]
+    key = stream_key(seed, SHUFFLE, epoch)
+    for i in range(count):
+        order[i] = np.uint32(i)
+    for i in range(count - 1, 0, -1):
+        j = np.int64(multiply_high(stream_word(key, i), np.uint64(i + 1)))
+        swap = order[i]
+        order[i] = order[j]
+        order[j] = swap
+
+
+def apply_dropout(y, slope, key, rate, stride, blocks, position, rows):
+    """y, slope *= mask / (1 - rate) from this position of the epoch on; slope may be NULL."""
+    threshold = np.uint64(np.int64(rate * 4294967296.0))
+    scale = 1 / (1 - rate)
+    sloped = address_of(slope) != 0
+    for block in range(blocks):
+        for r in range(rows):
+            start = ((position + r) * blocks + block) * (BLOCK // 2)
+            at = block * stride + r * BLOCK
+            for k in range(BLOCK // 2):
+                word = stream_word(np.uint64(key), start + k)
+                low = scale if (word & _HALF) >= threshold else 0.0
+                high = scale if (word >> np.uint64(32)) >= threshold else 0.0
+                y[at + 2 * k] = y[at + 2 * k] * low if low > 0 else 0.0
+                y[at + 2 * k + 1] = y[at + 2 * k + 1] * high if high > 0 else 0.0
+                if sloped:
+                    slope[at + 2 * k] = slope[at + 2 * k] * low if low > 0 else 0.0
+                    slope[at + 2 * k + 1] = slope[at + 2 * k + 1] * high if high > 0 else 0.0
+
+
+# --------------------------------------------------------------------------- threads
+
+
+def enter(address, a, b, c):
+    """Run a kernel without the GIL, subnormals being zero, and leave both as they were."""
+    state = save_thread()
+    were_flushed = flush_subnormals(1)
+    call(address, (a, b, c))
+    flush_subnormals(were_flushed)
+    restore_thread(state)
+
+
+def serve(gate, end, job):
+    """A thread's life: wait at the gate, run the job, say so; job = (run, like, plan, thread)."""
+    what = longs(job)
+    while True:
+        acquire_lock(gate, 1)
+        if what[0] == 0:
+            break
+        call(what[0], (what[1], what[2], what[3]))
+        release_lock(end)
+
+
+def run_together(jobs, gates, count):
+    """Run one job on every thread; jobs[0] is this thread's, the gates are the others'.
+
+    No Python code runs between start and end, so no signal handler can part the threads.
+    """
+    what, gate = longs(jobs), longs(gates)
+    for i in range(count):
+        release_lock(gate[i])
+    call(what[0], (what[1], what[2], what[3]))
+    for i in range(count):
+        acquire_lock(gate[count + i], 1)
+
+
+@inlined
+def wait(plan):
+    """Where the threads of a job meet: spins for a moment, then yields."""
+    if plan.threads > 1:
+        generation = atomic_load(plan.barrier + GENERATION)
+        if atomic_add(plan.barrier + WAITING, 1) == plan.threads - 1:
+            atomic_store(plan.barrier + WAITING, 0)
+            atomic_store(plan.barrier + GENERATION, generation + 1)
+        else:
+            spins = 0
+            while atomic_load(plan.barrier + GENERATION) == generation:
+                spins += 1
+                if spins < 2000:
+                    relax()
+                else:
+                    sched_yield()
+
+
+@inlined
+def should_stop(plan):
+    """Whether a signal handler raised; asks at most every POLL_INTERVAL."""
+    if plan.polls == 0 or now() < plan.next_poll:
+        return False
+    flush_subnormals(0)
+    state = ensure_gil()
+    stop = check_signals()
+    release_gil(state)
+    flush_subnormals(1)
+    plan.next_poll = now() + POLL_INTERVAL
+    return stop != 0
+
+
+# --------------------------------------------------------------------------- passes
+
+
+@inlined
+def keeps_slope(plan, level, training):
+    """Whether the forward pass leaves f'(z) of layer level in the delta's buffer."""
+    kept = layer_at(plan.layers, level).backward == 0
+    if training and level + 1 < plan.depth:
+        kept = kept or layer_at(plan.layers, level + 1).dropout > 0
+    return kept
+
+
+def forward_pass(like, at, with_slopes, training, position, first, rows):
+    """Rows [first, first + rows) of the workspace through all layers.
+
+    ``position`` is that of the workspace's row 0 in the epoch, for the dropout masks.
+    """
+    plan = plan_at(at, 0)
+    table = table_at(plan.table, 0)
+    stride, parameters = plan.stride, plan.parameters
+    for level in range(plan.depth):
+        layer = layer_at(plan.layers, level)
+        x, y = (
+            rows_of(like, plan.activation, level, first),
+            rows_of(like, plan.activation, level + 1, first),
+        )
+        if training and level == 0 and layer.dropout > 0:
+            key = stream_key(plan.seed, DROPOUT, plan.epoch << 16)
+            call(
+                table.apply_dropout,
+                (
+                    x,
+                    null(like),
+                    key,
+                    layer.dropout,
+                    stride,
+                    layer.in_blocks,
+                    position + first,
+                    rows,
+                ),
+            )
+        weight = number_at(like, parameters, layer.weight_at)
+        bias = number_at(like, parameters, layer.bias_at)
+        if layer.narrow:
+            call(
+                table.forward_narrow,
+                (weight, bias, x, stride, y, rows, layer.outputs, layer.in_blocks),
+            )
+        else:
+            for block in range(layer.out_blocks):
+                panel = shifted(weight, block * layer.inputs * BLOCK)
+                start, to = shifted(bias, block * BLOCK), shifted(y, block * stride)
+                call(table.multiply_panel, (x, stride, panel, layer.inputs, start, to, rows))
+        sloped = with_slopes != 0 and keeps_slope(plan, level, training)
+        slope = rows_of(like, plan.delta, level + 1, first) if sloped else null(like)
+        if layer.is_softmax:
+            call(table.softmax_rows, (y, stride, layer.outputs, rows))
+        elif sloped or not layer.is_identity:
+            for block in range(layer.out_blocks):
+                to = shifted(slope, block * stride) if sloped else slope
+                call(layer.forward, (shifted(y, block * stride), to, rows * BLOCK))
+        if level + 1 < plan.depth:
+            following = layer_at(plan.layers, level + 1)
+            used = layer.outputs % BLOCK
+            if following.narrow and used:
+                # lanes beyond the features hold f(0); dot products run over them
+                block = layer.outputs // BLOCK * stride
+                for r in range(block, block + rows * BLOCK, BLOCK):
+                    store(y, r, keep(lanes_below(used), load(y, r)))
+            if training and following.dropout > 0:
+                key = stream_key(plan.seed, DROPOUT, (plan.epoch << 16) + level + 1)
+                masked = (y, slope, key, following.dropout, stride, layer.out_blocks)
+                call(table.apply_dropout, (*masked, position + first, rows))
+
+
+@inlined
+def through_activation(table, layer, kept, upstream, y, slope, delta, n):
+    """Delta of a layer's z from that of its output; ``slope`` may be ``delta``."""
+    if kept:
+        call(table.multiply_slope, (upstream, slope, delta, n))
+    else:
+        call(layer.backward, (upstream, y, delta, n))
+
+
+@inlined
+def transposed_weight(like, plan, layer):
+    """[in/16][out][16]: what a delta is multiplied by."""
+    if layer.narrow:
+        return number_at(like, plan.parameters, layer.weight_at)
+    return pointer(like, layer.transposed)
+
+
+def backward_pass(like, at, training, first, rows, scratch):
+    """delta[level] for level = depth - 1 … 1, from delta[depth]."""
+    plan = plan_at(at, 0)
+    table = table_at(plan.table, 0)
+    stride, zeros = plan.stride, pointer(like, plan.zeros)
+    for level in range(plan.depth - 1, 0, -1):
+        layer, below = layer_at(plan.layers, level), layer_at(plan.layers, level - 1)
+        kept = keeps_slope(plan, level - 1, training)
+        panels = transposed_weight(like, plan, layer)
+        y, delta = (
+            rows_of(like, plan.activation, level, first),
+            rows_of(like, plan.delta, level, first),
+        )
+        upstream = rows_of(like, plan.delta, level + 1, first)
+        for block in range(layer.in_blocks):
+            panel = shifted(panels, block * layer.outputs * BLOCK)
+            to = shifted(delta, block * stride)
+            call(
+                table.multiply_panel,
+                (upstream, stride, panel, layer.outputs, zeros, scratch, rows),
+            )
+            y_block = shifted(y, block * stride)
+            through_activation(table, below, kept, scratch, y_block, to, to, rows * BLOCK)
+
+
+# --------------------------------------------------------------------------- phase 1
+
+
+@inlined
+def row_at(plan, position):
+    """The row at a position of the epoch."""
+    return np.int64(words(plan.order)[position]) if plan.order != 0 else position
+
+
+def elements_loss(output, delta, stride, at, position, rows, inverse, scratch, result):
+    """Σ w ℓ of up to 16 rows, to *result; delta, unless NULL, is d loss / d output.
+
+    output and delta are [out/16][row][16] and may be the same. ``scratch`` holds
+    LOSS_AREA numbers, the targets of a block among them.
+    """
+    plan = plan_at(at, 0)
+    outputs = plan.outputs
+    scale, target = shifted(scratch, BLOCK), shifted(scratch, 6 * BLOCK)
+    value, derivative = shifted(target, AREA), shifted(target, 2 * AREA)
+    parameter = shifted(scratch, 2 * BLOCK)
+    parameter[0] = plan.parameter
+    total = 0.0
+    for first in range(0, outputs, BLOCK):
+        o, d = shifted(output, first // BLOCK * stride), shifted(delta, first // BLOCK * stride)
+        for r in range(rows):
+            row = row_at(plan, position + r)
+            if plan.labels == 0:
+                given = pointer(scratch, plan.target)
+                numbers = load_first(given, row * outputs + first, outputs - first)
+                store(target, r * BLOCK, numbers)
+            else:
+                store(target, r * BLOCK, 0.0)
+                chosen = longs(plan.labels)[row] - first
+                if 0 <= chosen < BLOCK:
+                    target[r * BLOCK + chosen] = 1.0
+            scratch[r] = 1.0
+            if plan.weight != 0:
+                scratch[r] = pointer(scratch, plan.weight)[row]
+            scale[r] = scratch[r] * inverse
+        call(plan.loss_kernel, (o, target, value, derivative, rows * BLOCK, parameter[0]))
+        valid = lanes_below(outputs - first)
+        sums = filled(load(value, 0), 0)
+        for r in range(rows):
+            sums = sums + keep(valid, load(value, r * BLOCK)) * splat_at(scratch, r)
+        total += sum_of(sums)
+        if address_of(delta) != 0:
+            for r in range(rows):
+                slope = keep(valid, load(derivative, r * BLOCK)) * splat_at(scale, r)
+                store(d, r * BLOCK, slope)
+    doubles(result)[0] = total
+
+
+def cross_entropy(output, delta, stride, at, position, rows, inverse, scratch, result):
+    """The same for the cross-entropy of logits z, by log-sum-exp, all rows at once:
+
+    ℓ = (Σ t) log(Σ exp z) - Σ t z,   dℓ/dz = (Σ t) softmax(z) - t.
+
+    A transposed tile has the rows in its lanes.
+    """
+    plan = plan_at(at, 0)
+    outputs, blocks = plan.outputs, (plan.outputs + BLOCK - 1) // BLOCK
+    has_delta = address_of(delta) != 0
+    top, total = scratch, shifted(scratch, BLOCK)
+    rest, mass = shifted(scratch, 2 * BLOCK), shifted(scratch, 3 * BLOCK)
+    work = shifted(scratch, 6 * BLOCK)
+
+    most = filled(load(output, 0), -number(output, "infinity"))
+    for block in range(blocks):
+        transpose(shifted(output, block * stride), work)
+        for o in range(min(BLOCK, outputs - block * BLOCK)):
+            z = load(work, o * BLOCK)
+            most = choose(z > most, z, most)
+    store(top, 0, most)
+
+    # ℓ = mass log(total) + rest, with z counted from the top
+    for r in range(rows):
+        row = row_at(plan, position + r)
+        if plan.labels != 0:
+            label = longs(plan.labels)[row]
+            mass[r] = 1.0
+            rest[r] = top[r] - output[label // BLOCK * stride + r * BLOCK + label % BLOCK]
+        else:
+            given, masses, dots = pointer(scratch, plan.target), filled(most, 0), filled(most, 0)
+            for block in range(blocks):
+                left = outputs - block * BLOCK
+                t = load_first(given, row * outputs + block * BLOCK, left)
+                masses = masses + t
+                # 0 · inf is no part of the sum
+                z = load(output, block * stride + r * BLOCK)
+                dots = dots + choose(t == 0, 0, t * (z - splat_at(top, r)))
+            mass[r] = sum_of(masses)
+            rest[r] = -sum_of(dots)
+
+    sums = filled(most, 0)
+    for block in range(blocks):
+        if blocks > 1:  # a single block is there from above
+            transpose(shifted(output, block * stride), work)
+        left = outputs - block * BLOCK
+        for o in range(BLOCK):
+            e = exp_negative(load(work, o * BLOCK) - most) if o < left else filled(most, 0)
+            sums = sums + e
+            store(work, o * BLOCK, e)
+        if has_delta:
+            transpose(work, shifted(delta, block * stride))
+    store(total, 0, sums)
+    store(shifted(scratch, 4 * BLOCK), 0, log(sums))
+
+    value = 0.0
+    for r in range(rows):
+        row = row_at(plan, position + r)
+        weight = 1.0
+        if plan.weight != 0:
+            weight = np.float64(pointer(scratch, plan.weight)[row])
+        value += weight * (mass[r] * scratch[4 * BLOCK + r] + rest[r])
+        if has_delta:
+            scratch[5 * BLOCK] = weight * inverse
+            scratch[5 * BLOCK + 1] = scratch[5 * BLOCK] * mass[r] / total[r]
+            scale, factor = splat_at(scratch, 5 * BLOCK), splat_at(scratch, 5 * BLOCK + 1)
+            for block in range(blocks):
+                at_row = block * stride + r * BLOCK
+                d = load(delta, at_row) * factor
+                if plan.labels == 0:
+                    given = pointer(scratch, plan.target)
+                    first, left = row * outputs + block * BLOCK, outputs - block * BLOCK
+                    d = d - load_first(given, first, left) * scale
+                store(delta, at_row, d)
+            if plan.labels != 0:
+                label = longs(plan.labels)[row]
+                place = label // BLOCK * stride + r * BLOCK + label % BLOCK
+                delta[place] -= scratch[5 * BLOCK]
+    doubles(result)[0] = value
+
+
+@inlined
+def output_loss(like, plan, at, position, inverse, first, rows, scratch):
+    """Loss, to row_loss, and delta of up to 16 rows from workspace row ``first`` on."""
+    table = table_at(plan.table, 0)
+    depth, stride = plan.depth, plan.stride
+    last = layer_at(plan.layers, depth - 1)
+    y = rows_of(like, plan.activation, depth, first)
+    delta = rows_of(like, plan.delta, depth, first)
+    result = plan.row_loss + first // BLOCK * 8
+    place = position + first
+    upstream = shifted(scratch, ROW_TILE * BLOCK)
+    room = shifted(upstream, last.out_blocks * AREA)
+    if plan.kind == EVALUATE:
+        call(plan.group_loss, (y, null(like), stride, at, place, rows, inverse, room, result))
+    elif last.is_identity:
+        call(plan.group_loss, (y, delta, stride, at, place, rows, inverse, room, result))
+    else:
+        for block in range(last.out_blocks):
+            for i in range(0, rows * BLOCK, BLOCK):
+                store(upstream, block * AREA + i, load(y, block * stride + i))
+        call(plan.group_loss, (upstream, upstream, AREA, at, place, rows, inverse, room, result))
+        if last.is_softmax:
+            call(table.softmax_backward, (upstream, AREA, y, delta, stride, last.outputs, rows))
+        else:
+            kept = last.backward == 0
+            for block in range(last.out_blocks):
+                u, to = shifted(upstream, block * AREA), shifted(delta, block * stride)
+                y_block = shifted(y, block * stride)
+                through_activation(table, last, kept, u, y_block, to, to, rows * BLOCK)
+
+
+@inlined
+def share_of(rows, thread, threads):
+    """The rows that a thread owns, in whole groups of 16: (first, end)."""
+    groups = (rows + BLOCK - 1) // BLOCK
+    return (
+        groups * thread // threads * BLOCK,
+        min(rows, groups * (thread + 1) // threads * BLOCK),
+    )
+
+
+def phase_rows(like, at, position, rows, inverse, thread, scratch):
+    """A thread's share of the rows of the slab that starts at ``position``."""
+    plan = plan_at(at, 0)
+    table = table_at(plan.table, 0)
+    inputs = layer_at(plan.layers, 0).inputs
+    first, end = share_of(rows, thread, plan.threads)
+    training, with_deltas = plan.kind == TRAIN, plan.kind != EVALUATE
+    while True:
+        if thread == 0 and should_stop(plan):
+            atomic_store(plan.barrier + STOP, 1)
+        if first >= end or atomic_load(plan.barrier + STOP) != 0:
+            return
+        count = min(ROW_TILE, end - first)
+        x = rows_of(like, plan.activation, 0, first)
+        for r in range(count):
+            row = number_at(like, plan.X, row_at(plan, position + first + r) * inputs)
+            gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
+        call(
+            table.forward_pass,
+            (like, at, np.int64(with_deltas), np.int64(training), position, first, count),
+        )
+        for group in range(first, first + count, BLOCK):
+            height = min(BLOCK, first + count - group)
+            output_loss(like, plan, at, position, inverse, group, height, scratch)
+        if with_deltas:
+            call(table.backward_pass, (like, at, np.int64(training), first, count, scratch))
+        first += ROW_TILE
+
+
+# --------------------------------------------------------------------------- phase 2
+
+
+@inlined
+def tile_of(plan, index):
+    """(layer, out block, in block, offset of its weights, rows of 16 that they are)."""
+    level = longs(plan.tiles)[3 * index]
+    out_block, in_block = longs(plan.tiles)[3 * index + 1], longs(plan.tiles)[3 * index + 2]
+    layer = layer_at(plan.layers, level)
+    if layer.narrow:
+        offset, height = in_block * layer.outputs * BLOCK, layer.outputs
+    else:
+        offset = (out_block * layer.inputs + in_block * BLOCK) * BLOCK
+        height = min(BLOCK, layer.inputs - in_block * BLOCK)
+    return level, out_block, in_block, layer.weight_at + offset, height
+
+
+@inlined
+def gradient_into(like, plan, table, level, out_block, in_block, rows, height, init, init_row, c):
+    """c = init + xᵀ delta for a tile, as the layout of the weights has it."""
+    x = shifted(rows_of(like, plan.activation, level, 0), in_block * plan.stride)
+    dy = shifted(rows_of(like, plan.delta, level + 1, 0), out_block * plan.stride)
+    if layer_at(plan.layers, level).narrow:
+        call(table.gradient_tile, (dy, x, rows, height, init, init_row, c))
+    else:
+        call(table.gradient_tile, (x, dy, rows, height, init, init_row, c))
+    return dy
+
+
+@inlined
+def update_at(like, plan, offset, gradient, n, scalars):
+    """The optimizer on n parameters."""
+    w = number_at(like, plan.parameters, offset)
+    m0, m1 = number_at(like, plan.moment_0, offset), number_at(like, plan.moment_1, offset)
+    call(plan.update_kernel, (w, m0, m1, gradient, n, scalars))
+
+
+@inlined
+def renew_transposed(like, plan, table, level, out_block, in_block, offset, height, scratch):
+    """The part of the transposed copy that a tile's weights belong to."""
+    layer = layer_at(plan.layers, level)
+    if layer.transposed != 0:
+        place = (in_block * layer.outputs + out_block * BLOCK) * BLOCK
+        to = shifted(pointer(like, layer.transposed), place)
+        width = min(BLOCK, layer.outputs - out_block * BLOCK)
+        weight = number_at(like, plan.parameters, offset)
+        call(table.transpose_weight, (weight, to, scratch, height, width))
+
+
+def fused_tiles(like, at, begin, end, rows, scalars, scratch, position, thread):
+    """Gradient of each tile, and of the bias with the first of a block column: updated at once.
+
+    ``scalars`` has two records, of weights and of biases. From ``position`` on lie the rows
+    of the next batch: this thread's share of them is fetched meanwhile.
+    """
+    plan = plan_at(at, 0)
+    table = table_at(plan.table, 0)
+    zeros = pointer(like, plan.zeros)
+    row_bytes = layer_at(plan.layers, 0).inputs * itemsize(like)
+    ahead, ahead_end = share_of(
+        min(plan.batch, plan.rows - position, plan.slab), thread, plan.threads
+    )
+    if row_bytes < LONG_ROW or (ahead_end - ahead) * row_bytes > AHEAD:
+        ahead_end = ahead
+    # a few lines with each tile: more at once would hold up its loads
+    line_bytes, share = 0, (ahead_end - ahead) * (row_bytes + 63) // 64 // (end - begin) + 1
+    for index in range(begin, end):
+        for _ in range(share if ahead < ahead_end else 0):
+            fetch(plan.X + row_at(plan, position + ahead) * row_bytes + line_bytes)
+            line_bytes += 64
+            if line_bytes >= row_bytes:
+                line_bytes = 0
+                ahead += 1
+                if ahead == ahead_end:
+                    break
+        level, out_block, in_block, offset, height = tile_of(plan, index)
+        layer = layer_at(plan.layers, level)
+        dy = gradient_into(
+            like, plan, table, level, out_block, in_block, rows, height, zeros, 0, scratch
+        )
+        update_at(like, plan, offset, scratch, height * BLOCK, scalars)
+        renew_transposed(like, plan, table, level, out_block, in_block, offset, height, scratch)
+        if in_block == 0 and layer.uses_bias:
+            call(table.bias_gradient, (dy, rows, zeros, scratch))
+            bias = layer.bias_at + out_block * BLOCK
+            update_at(like, plan, bias, scratch, BLOCK, scalars + SCALARS_SIZE)
+
+
+@inlined
+def squared_norm(x, n):
+    """In double, since the square of a float32 overflows from 1.8e19 on."""
+    a = b = c = d = 0.0
+    for i in range(0, n, 4):
+        a += np.float64(x[i]) * np.float64(x[i])
+        b += np.float64(x[i + 1]) * np.float64(x[i + 1])
+        c += np.float64(x[i + 2]) * np.float64(x[i + 2])
+        d += np.float64(x[i + 3]) * np.float64(x[i + 3])
+    return (a + b) + (c + d)
+
+
+def accumulate_tiles(like, at, begin, end, rows, first_slab, l2, scratch):
+    """The gradient into its arena; with the last slab ``l2`` joins it and its norm is taken."""
+    plan = plan_at(at, 0)
+    table = table_at(plan.table, 0)
+    zeros = pointer(like, plan.zeros)
+    for index in range(begin, end):
+        level, out_block, in_block, offset, height = tile_of(plan, index)
+        layer = layer_at(plan.layers, level)
+        gradient = number_at(like, plan.gradient, offset)
+        weight = number_at(like, plan.parameters, offset)
+        init, init_row = zeros if first_slab else gradient, 0 if first_slab else BLOCK
+        dy = gradient_into(
+            like, plan, table, level, out_block, in_block, rows, height, init, init_row, scratch
+        )
+        for i in range(0, height * BLOCK, BLOCK):
+            store(gradient, i, load(scratch, i) + load(weight, i) * l2)
+        norm = squared_norm(gradient, height * BLOCK)
+        if in_block == 0 and layer.uses_bias:
+            bias = number_at(like, plan.gradient, layer.bias_at + out_block * BLOCK)
+            call(table.bias_gradient, (dy, rows, zeros if first_slab else bias, bias))
+            norm += squared_norm(bias, BLOCK)
+        doubles(plan.tile_norm)[index] = norm
+
+
+def apply_tiles(like, at, begin, end, scalars, scratch):
+    """Phase 3: the update from the gradient's arena."""
+    plan = plan_at(at, 0)
+    table = table_at(plan.table, 0)
+    for index in range(begin, end):
+        level, out_block, in_block, offset, height = tile_of(plan, index)
+        layer = layer_at(plan.layers, level)
+        gradient = number_at(like, plan.gradient, offset)
+        update_at(like, plan, offset, gradient, height * BLOCK, scalars)
+        renew_transposed(like, plan, table, level, out_block, in_block, offset, height, scratch)
+        if in_block == 0 and layer.uses_bias:
+            bias = layer.bias_at + out_block * BLOCK
+            gradient = number_at(like, plan.gradient, bias)
+            update_at(like, plan, bias, gradient, BLOCK, scalars)
+
+
+# --------------------------------------------------------------------------- the job
+
+
+@inlined
+def inverse_normaliser(like, plan, position, rows):
+    """1 / what the loss over these rows is divided by; 0 for weight 0."""
+    if plan.normaliser == NOTHING:
+        return 1.0
+    total = float(rows)
+    if plan.weight != 0:
+        total = 0.0
+        for i in range(rows):
+            total += np.float64(pointer(like, plan.weight)[row_at(plan, position + i)])
+    if plan.normaliser == WEIGHT_TIMES_OUTPUTS:
+        total *= plan.outputs
+    return 1 / total if total > 0 else 0.0
+
+
+@inlined
+def power(x, n):
+    """x^n by squaring."""
+    result, square = 1.0, x
+    while n > 0:
+        if n & 1:
+            result *= square
+        square *= square
+        n >>= 1
+    return result
+
+
+@inlined
+def set_scalars(plan, s, rate, step, l2):
+    """The numbers of one update; Adam's bias corrections are moved out of the loop."""
+    s.rate = rate
+    s.momentum, s.beta_1, s.beta_2 = plan.momentum, plan.beta_1, plan.beta_2
+    s.epsilon, s.nesterov = plan.epsilon, plan.nesterov
+    s.shrink, s.clip, s.decay = 1.0, 1.0, plan.weight_decay
+    if plan.corrects_bias:
+        correction = root(1 - power(plan.beta_2, step))
+        s.rate = rate * correction / (1 - power(plan.beta_1, step))
+        s.epsilon = plan.epsilon * correction
+    if plan.decouples_decay:
+        s.shrink = 1 - rate * plan.weight_decay
+        s.decay = 0.0
+    s.decay = s.decay + l2
+
+
+def run(like, at, thread):
+    """Every thread of the plan runs the same job."""
+    plan = plan_at(at, 0)
+    table = table_at(plan.table, 0)
+    scratch = number_at(like, plan.scratch, thread * plan.scratch_size)
+    begin = plan.tile_count * thread // plan.threads
+    end = plan.tile_count * (thread + 1) // plan.threads
+    start_step, scalars = plan.step, plan.scalars + 2 * thread * SCALARS_SIZE
+    training, epoch_loss, l2 = plan.kind == TRAIN, 0.0, 0.0
+    if training:
+        l2 = plan.l2
+    if thread == 0:
+        plan.next_poll = now() + POLL_INTERVAL
+    for step in range((plan.rows + plan.batch - 1) // plan.batch):
+        position = step * plan.batch
+        batch = min(plan.batch, plan.rows - position)
+        inverse = inverse_normaliser(like, plan, position, batch)
+        fused = training and batch <= plan.slab and plan.clip_norm == 0
+        if training:
+            rate, update = doubles(plan.rates)[step], start_step + step + 1
+            set_scalars(plan, scalars_at(scalars, 0), rate, update, l2 if fused else 0.0)
+            set_scalars(plan, scalars_at(scalars, 1), rate, update, 0.0)
+        total = 0.0
+        for part in range((batch + plan.slab - 1) // plan.slab):
+            slab = part * plan.slab
+            rows = min(plan.slab, batch - slab)
+            call(
+                table.phase_rows,
+                (like, at, position + slab, rows, inverse, thread, scratch),
+            )
+            wait(plan)
+            if atomic_load(plan.barrier + STOP) != 0:
+                return
+            if thread == 0:
+                for group in range((rows + BLOCK - 1) // BLOCK):
+                    total += doubles(plan.row_loss)[group]
+            if fused:
+                following = position + batch
+                call(
+                    table.fused_tiles,
+                    (like, at, begin, end, rows, scalars, scratch, following, thread),
+                )
+            elif plan.kind != EVALUATE:
+                decay = l2 if slab + rows == batch else 0.0
+                call(
+                    table.accumulate_tiles,
+                    (like, at, begin, end, rows, np.int64(slab == 0), decay, scratch),
+                )
+            wait(plan)
+        if training and not fused:
+            if plan.clip_norm > 0:
+                norm = 0.0
+                for index in range(plan.tile_count):
+                    norm += doubles(plan.tile_norm)[index]
+                scalars_at(scalars, 1).clip = min(1.0, plan.clip_norm / (root(norm) + 1e-6))
+            call(table.apply_tiles, (like, at, begin, end, scalars + SCALARS_SIZE, scratch))
+            wait(plan)
+        if thread == 0:
+            share = 1.0 if plan.normaliser == NOTHING else batch / plan.rows
+            epoch_loss += total * inverse * share
+            if training:
+                plan.step = start_step + step + 1
+                plan.steps += 1
+    if thread == 0:
+        plan.loss = epoch_loss
+
+
+# --------------------------------------------------------------------------- inference
+
+
+def predict(like, at, _):
+    """Rows [first, rows) of X through the network into ``out``, ROW_TILE at a time."""
+    plan = plan_at(at, 0)
+    table = table_at(plan.table, 0)
+    inputs = layer_at(plan.layers, 0).inputs
+    if plan.rows - plan.first > ROW_TILE:
+        plan.next_poll = now() + POLL_INTERVAL
+    x, y = rows_of(like, plan.activation, 0, 0), rows_of(like, plan.activation, plan.depth, 0)
+    for start in range(plan.first, plan.rows, ROW_TILE):
+        if start > plan.first and should_stop(plan):
+            return
+        count = min(ROW_TILE, plan.rows - start)
+        for r in range(count):
+            row = number_at(like, plan.X, (start + r) * inputs)
+            gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
+        call(table.forward_pass, (like, at, 0, 0, 0, 0, count))
+        for r in range(count):
+            row = number_at(like, plan.out, (start + r) * plan.outputs)
+            scatter_row(shifted(y, r * BLOCK), plan.stride, row, plan.outputs)
+
+
+def input_gradient(like, at, _):
+    """d output / d input of the wanted outputs: out is (rows, wanted, in).
+
+    A backward pass for each, from a unit vector in delta[depth] down to delta[0]. The
+    slopes must outlive it, so the plan's deltas hold slopes, and the ``gradient`` buffer
+    two deltas in turn.
+    """
+    plan = plan_at(at, 0)
+    table = table_at(plan.table, 0)
+    stride, zeros = plan.stride, pointer(like, plan.zeros)
+    inputs = layer_at(plan.layers, 0).inputs
+    size = plan.scratch_size
+    plan.next_poll = now() + POLL_INTERVAL
+    for start in range(0, plan.rows, BLOCK):
+        count = min(BLOCK, plan.rows - start)
+        x = rows_of(like, plan.activation, 0, 0)
+        for r in range(count):
+            row = number_at(like, plan.X, (start + r) * inputs)
+            gather_row(row, inputs, shifted(x, r * BLOCK), stride)
+        call(table.forward_pass, (like, at, 1, 0, 0, 0, count))
+        for wanted in range(plan.wanted_count):
+            if should_stop(plan):
+                return
+            o = longs(plan.outputs_wanted)[wanted]
+            upstream = number_at(like, plan.scratch, 0)
+            delta = number_at(like, plan.scratch, size)
+            for i in range(0, size, BLOCK):
+                store(upstream, i, 0.0)
+            for r in range(count):
+                upstream[o // BLOCK * stride + r * BLOCK + o % BLOCK] = 1.0
+            for level in range(plan.depth - 1, -1, -1):
+                layer = layer_at(plan.layers, level)
+                y, slope = (
+                    rows_of(like, plan.activation, level + 1, 0),
+                    rows_of(like, plan.delta, level + 1, 0),
+                )
+                if layer.is_softmax:
+                    call(
+                        table.softmax_backward,
+                        (upstream, stride, y, upstream, stride, layer.outputs, count),
+                    )
+                elif not layer.is_identity:
+                    for block in range(layer.out_blocks):
+                        u, s = shifted(upstream, block * stride), shifted(slope, block * stride)
+                        y_block = shifted(y, block * stride)
+                        kept = layer.backward == 0
+                        through_activation(table, layer, kept, u, y_block, s, u, count * BLOCK)
+                panels = transposed_weight(like, plan, layer)
+                for block in range(layer.in_blocks):
+                    panel = shifted(panels, block * layer.outputs * BLOCK)
+                    to = shifted(delta, block * stride)
+                    call(
+                        table.multiply_panel,
+                        (upstream, stride, panel, layer.outputs, zeros, to, count),
+                    )
+                upstream, delta = delta, upstream
+            for r in range(count):
+                place = ((start + r) * plan.wanted_count + wanted) * inputs
+                row = number_at(like, plan.out, place)
+                scatter_row(shifted(upstream, r * BLOCK), stride, row, inputs)
