@@ -493,10 +493,9 @@ cdef class Trainer:
     cdef int lay_tiles(self) except -1:
         """Every tile of every layer; 4 x 4 neighbours together share panels in the cache."""
         cdef CNetwork *net = self.plan.network
-        cdef int64_t together = self.network.instance.blocks_together
         cdef int64_t l, i, o, i0, o0, rows, columns, count = 0
         for l in range(net.depth):
-            count += net.layers[l].in_blocks * (-(-net.layers[l].out_blocks // together))
+            count += net.layers[l].in_blocks * net.layers[l].out_blocks
         self.plan.tiles = <Tile *>_allocate(count * sizeof(Tile))
         self.plan.tile_norm = <double *>_allocate(count * sizeof(double))
         self.plan.tile_squares = <double *>_allocate(count * sizeof(double))
@@ -506,12 +505,11 @@ cdef class Trainer:
             rows, columns = net.layers[l].in_blocks, net.layers[l].out_blocks
             for o0 in range(0, columns, 4):
                 for i0 in range(0, rows, 4):
-                    for o in range(o0, min(o0 + 4, columns), together):
+                    for o in range(o0, min(o0 + 4, columns)):
                         for i in range(i0, min(i0 + 4, rows)):
                             self.plan.tiles[count].layer = <int32_t>l
                             self.plan.tiles[count].out_block = <int32_t>o
                             self.plan.tiles[count].in_block = <int32_t>i
-                            self.plan.tiles[count].blocks = <int32_t>min(together, columns - o)
                             count += 1
         return 0
 

@@ -26,7 +26,7 @@ cdef extern from "c/fastnn.h" nogil:
         int64_t step
 
     ctypedef struct Tile:
-        int32_t layer, out_block, in_block, blocks
+        int32_t layer, out_block, in_block
 
     ctypedef struct Barrier:
         int32_t threads
@@ -84,7 +84,6 @@ cdef extern from "c/fastnn.h" nogil:
         const char *const *activations
         const char *const *losses
         const char *const *optimizers
-        int blocks_together
         int64_t (*block_stride)(int64_t) noexcept nogil
         int64_t (*scratch_size)(const CNetwork *) noexcept nogil
         void (*run)(Plan *, Job *, int) noexcept nogil

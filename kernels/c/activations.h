@@ -74,7 +74,7 @@ INLINE V f_mish(V z, V *slope)
     const V x = at_most(z, BITS == 32 ? (T)20 : (T)40); /* beyond, f(z) = z to the last bit */
     const V e = vexp(x);
     const V n = e * (e + 2), d = n + 2;
-    const V t = divide(n, d);
+    const V t = n / d;
     *slope = t + x * (4 * e * (e + 1)) / (d * d);
     return z * t;
 }
@@ -82,7 +82,7 @@ INLINE V f_mish(V z, V *slope)
 INLINE V f_softplus(V z, V *slope)
 {
     const V e = exp_negative(-absolute(z));
-    *slope = divide(choose(z < ZERO, e, ONE), e + (T)1);
+    *slope = choose(z < ZERO, e, ONE) / (e + (T)1);
     return at_least(z, 0) + log1p_unit(e);
 }
 

@@ -45,10 +45,9 @@ typedef struct {
     int64_t step; /* optimizer updates made so far */
 } Network;
 
-/* 16 x 16 numbers of a weight matrix, or two such side by side (`blocks` of outputs): the unit
- * of work of the gradient phase. */
+/* One 16 x 16 tile of a weight matrix: the unit of work of the gradient phase. */
 typedef struct {
-    int32_t layer, out_block, in_block, blocks;
+    int32_t layer, out_block, in_block;
 } Tile;
 
 /* A barrier for n threads, see barrier.h. Bytes, not alignment, keep the counters on lines
@@ -122,7 +121,6 @@ typedef struct {
     int itemsize;
     const char *const *activations, *const *losses, *const *optimizers; /* NULL-terminated */
 
-    int blocks_together; /* of outputs, in a tile */
     int64_t (*block_stride)(int64_t rows);
     int64_t (*scratch_size)(const Network *); /* elements */
 

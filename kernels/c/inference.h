@@ -49,8 +49,8 @@ static void transpose_layer(const Layer *layer, int32_t l, const T *parameters)
 {
     for (int32_t o = 0; o < layer->out_blocks; o++)
         for (int32_t i = 0; i < layer->in_blocks; i++) {
-            const Tile tile = {l, o, i, 1};
-            transpose_weight(layer, &tile, o, parameters + tile_at(layer, &tile, o));
+            const Tile tile = {l, o, i};
+            transpose_weight(layer, &tile, parameters + tile_at(layer, &tile));
         }
 }
 
@@ -185,8 +185,9 @@ OUTLINE int input_gradient(const Network *network, const void *X, const int64_t 
                                            height * BLOCK);
                     }
                 const T *panels = transposed_weight(layer, network->parameters);
-                multiply_blocks(delta, stride, NULL, panels, layer->out, zeros, 0, next, stride,
-                                height, layer->in_blocks);
+                for (int64_t block = 0; block < layer->in_blocks; block++)
+                    multiply_panel(delta, stride, panels + block * layer->out * BLOCK, layer->out,
+                                   zeros, next + block * stride, height);
                 T *swap = delta;
                 delta = next;
                 next = swap;

@@ -70,7 +70,7 @@ PUSH_TARGET(TARGET)
 
 static int64_t scratch_size(const Network *network)
 {
-    return (TOGETHER * ROW_TILE + network->layers[network->depth - 1].out_blocks * BLOCK) * BLOCK;
+    return (ROW_TILE + network->layers[network->depth - 1].out_blocks * BLOCK) * BLOCK;
 }
 
 #define STRING_(x) #x
@@ -82,7 +82,6 @@ const Instance PASTE(PASTE(PASTE(fastnn_, LEVEL_NAME), _f), BITS) = {
     .activations = activation_names,
     .losses = loss_names,
     .optimizers = optimizer_names,
-    .blocks_together = TOGETHER,
     .block_stride = block_stride,
     .scratch_size = scratch_size,
     .run = run,

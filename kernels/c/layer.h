@@ -10,6 +10,8 @@
 
 static const T zeros[BLOCK] = {0};
 
+enum { FIRST_LEVEL = 32 * 1024 }; /* bytes of the first-level cache */
+
 static int64_t block_stride(int64_t rows)
 {
     /* one line more than a multiple of 1 KB, so that blocks do not share cache sets */
@@ -18,54 +20,31 @@ static int64_t block_stride(int64_t rows)
 
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-INLINE int64_t blocks_together(int64_t left) { return smaller(left, TOGETHER); }
-
-/* y [row][16] = init + x panel, for `blocks` neighbouring panels of outputs; x as blocks, or
- * row r at x_rows[r], where as many rows as the tiles are high are read. A part of the sum is
- * made for all rows before the next; every tile of 16 rows fetches a quarter of that one. */
-INLINE void multiply_panels(const T *x, int64_t x_stride, const T *const *x_rows, const T *panel,
-                            int64_t depth, const T *init, int64_t init_next, T *y,
-                            int64_t y_stride, int64_t rows, int64_t blocks)
+/* y [row][16] = init + x panel, for one block of outputs. Of a panel too large to wait in
+ * the first-level cache, every tile of 16 rows fetches a quarter of the next one. */
+INLINE void multiply_panel(const T *x, int64_t x_stride, const T *panel, int64_t depth,
+                           const T *init, T *y, int64_t rows)
 {
-    const Target whole = {.b = panel, .init = init, .c = y, .b_next = depth * BLOCK,
-                          .init_next = init_next, .c_next = y_stride};
-    int64_t k = 0;
-    do { /* once at least: the sum over no k is init */
-        const int64_t part = smaller(depth - k, CHUNK);
-        const T *next = panel + (k + part < depth ? k + part : blocks * depth) * BLOCK;
-        for (int64_t r = 0; r < rows; r += BLOCK) {
-            Target to = target_from(&whole, k);
-            to.c += r * BLOCK;
-            to.init += r * to.init_row;
-            Source from = {.a = x + k / BLOCK * x_stride + r * BLOCK, .a_block = x_stride};
-            if (x_rows) {
-                from.rows = x_rows + r;
-                from.column = k;
-                BY_HEIGHT(rows_apart_tile, blocks, rows - r, &from, &to, part);
-            } else if (depth > CHUNK && rows - r > 8) {
-                from.ahead = (const char *)next + r / BLOCK % 4 * FETCH * LINE;
-                from.ahead_step = BLOCK * BLOCK * sizeof(T);
-                if (blocks == 2)
-                    rows_fetching_tile_pair_16(&from, &to, part);
-                else
-                    rows_fetching_tile_16(&from, &to, part);
-            } else
-                BY_HEIGHT(rows_tile, blocks, rows - r, &from, &to, part);
-        }
-        k += part;
-    } while (k < depth);
+    const int fetch = depth * BLOCK * (int64_t)sizeof(T) >= FIRST_LEVEL;
+    const char *next = (const char *)(panel + depth * BLOCK);
+    for (int64_t r = 0; r < rows; r += BLOCK) {
+        Source from = {.a = x + r * BLOCK, .a_block = x_stride};
+        if (fetch && rows - r > 8) {
+            from.ahead = next + r / BLOCK % 4 * FETCH * LINE;
+            from.ahead_step = BLOCK * BLOCK * sizeof(T);
+            rows_fetching_tile_16(&from, panel, depth, init, 0, y + r * BLOCK);
+        } else
+            BY_HEIGHT(rows_tile, rows - r, &from, panel, depth, init, 0, y + r * BLOCK);
+    }
 }
 
-/* The same for any number of panels. */
-static void multiply_blocks(const T *x, int64_t x_stride, const T *const *x_rows, const T *panels,
-                            int64_t depth, const T *init, int64_t init_next, T *y,
-                            int64_t y_stride, int64_t rows, int64_t blocks)
+/* The same where row r of x lies at x[r]; as many rows as the tiles are high are read. */
+INLINE void multiply_panel_apart(const T *const *x, const T *panel, int64_t depth, const T *init,
+                                 T *y, int64_t rows)
 {
-    for (int64_t block = 0, some; block < blocks; block += some) {
-        some = blocks_together(blocks - block);
-        multiply_panels(x, x_stride, x_rows, panels + block * depth * BLOCK, depth,
-                        init + block * init_next, init_next, y + block * y_stride, y_stride, rows,
-                        some);
+    for (int64_t r = 0; r < rows; r += BLOCK) {
+        const Source from = {.rows = x + r};
+        BY_HEIGHT(rows_apart_tile, rows - r, &from, panel, depth, init, 0, y + r * BLOCK);
     }
 }
 
@@ -142,8 +121,13 @@ static void forward_linear(const Layer *layer, const T *parameters, const T *x, 
         forward_row(layer, weight, bias, x_rows ? x_rows[0] : x, x_rows ? BLOCK : x_stride, y,
                     y_stride);
     else
-        multiply_blocks(x, x_stride, x_rows, weight, layer->in, bias, BLOCK, y, y_stride, rows,
-                        layer->out_blocks);
+        for (int64_t block = 0; block < layer->out_blocks; block++) {
+            const T *panel = weight + block * layer->in * BLOCK, *start = bias + block * BLOCK;
+            if (x_rows)
+                multiply_panel_apart(x_rows, panel, layer->in, start, y + block * y_stride, rows);
+            else
+                multiply_panel(x, x_stride, panel, layer->in, start, y + block * y_stride, rows);
+        }
 }
 
 /* [in/16][out][16]: what the delta multiplies by */
@@ -152,12 +136,12 @@ INLINE const T *transposed_weight(const Layer *layer, const T *parameters)
     return layer->narrow ? parameters + layer->weight_at : layer->transposed;
 }
 
-/* Where the parameters of a tile's block lie in an arena, and how many rows of 16 they are. */
-INLINE int64_t tile_at(const Layer *layer, const Tile *tile, int64_t out_block)
+/* Where a tile's parameters lie in an arena, and how many rows of 16 they are. */
+INLINE int64_t tile_at(const Layer *layer, const Tile *tile)
 {
     return layer->weight_at + (layer->narrow
                                    ? tile->in_block * layer->out * BLOCK
-                                   : (out_block * layer->in + tile->in_block * BLOCK) * BLOCK);
+                                   : (tile->out_block * layer->in + tile->in_block * BLOCK) * BLOCK);
 }
 
 INLINE int64_t tile_height(const Layer *layer, const Tile *tile)
@@ -165,39 +149,31 @@ INLINE int64_t tile_height(const Layer *layer, const Tile *tile)
     return layer->narrow ? layer->out : smaller(BLOCK, layer->in - tile->in_block * BLOCK);
 }
 
-/* c = init + x^T dy over `rows` rows, as the layout of the weights has it, one block of 256
- * after the other; x as above. The end of a row that lies apart may be the end of the caller's
- * array, so that nothing beyond may be read: heights are taken to pieces, 13 = 8 + 4 + 1. */
+/* c = init + x^T dy over `rows` rows, as the layout of the weights has it; x as above. The
+ * end of a row that lies apart may be the end of the caller's array, so that nothing beyond
+ * may be read: heights are taken to pieces there, 13 = 8 + 4 + 1. */
 INLINE void gradient_tile(const Layer *layer, const Tile *tile, const T *x,
                           const T *const *x_rows, const T *dy, int64_t stride, int64_t rows,
                           const T *init, int64_t init_row, T *c)
 {
     const T *left = x + tile->in_block * stride, *right = dy + tile->out_block * stride;
-    const int64_t height = tile_height(layer, tile), blocks = tile->blocks;
-    const T *a = layer->narrow ? right : left;
-    const Target to = {.b = layer->narrow ? left : right, .init = init, .c = c,
-                       .init_row = init_row, .b_next = stride, .init_next = init_row * BLOCK,
-                       .c_next = BLOCK * BLOCK};
-    int64_t row = 0;
-    do {
-        const int64_t part = smaller(rows - row, CHUNK);
-        Target sum = target_from(&to, row);
-        if (x_rows) {
-            Source from = {.rows = x_rows + row, .column = tile->in_block * BLOCK};
-            for (int64_t size = BLOCK; size > 0; size /= 2) {
-                if (!(height & size))
-                    continue;
-                BY_HEIGHT(features_apart_tile, blocks, size, &from, &sum, part);
-                from.column += size;
-                sum.init += size * sum.init_row;
-                sum.c += size * BLOCK;
-            }
-        } else {
-            const Source from = {.a = a + row * BLOCK, .a_block = BLOCK * BLOCK};
-            BY_HEIGHT(features_tile, blocks, height, &from, &sum, part);
+    const int64_t height = tile_height(layer, tile);
+    if (x_rows)
+        for (int64_t size = BLOCK, part = 0; size > 0; size /= 2) {
+            if (!(height & size))
+                continue;
+            const Source from = {.rows = x_rows, .column = tile->in_block * BLOCK + part};
+            BY_HEIGHT(features_apart_tile, size, &from, right, rows, init + part * init_row,
+                      init_row, c + part * BLOCK);
+            part += size;
         }
-        row += part;
-    } while (row < rows);
+    else if (layer->narrow) {
+        const Source from = {.a = right, .a_block = BLOCK * BLOCK};
+        BY_HEIGHT(features_tile, height, &from, left, rows, init, init_row, c);
+    } else {
+        const Source from = {.a = left, .a_block = BLOCK * BLOCK};
+        BY_HEIGHT(features_tile, height, &from, right, rows, init, init_row, c);
+    }
 }
 
 /* c [16] = init + sum over rows of dy, in four interleaved sums */
@@ -218,13 +194,12 @@ OUTLINE void bias_gradient(const T *dy, int64_t rows, const T *init, T *c)
     }
 }
 
-/* Renew the part of the transposed copy that a tile's weights, of one block, belong to. */
-OUTLINE void transpose_weight(const Layer *layer, const Tile *tile, int64_t out_block,
-                              const T *weight)
+/* Renew the part of the transposed copy that a tile's weights belong to. */
+OUTLINE void transpose_weight(const Layer *layer, const Tile *tile, const T *weight)
 {
     if (layer->transposed)
         transpose_tile(weight, (int)tile_height(layer, tile),
                        (T *)layer->transposed +
-                           (tile->in_block * layer->out + out_block * BLOCK) * BLOCK,
-                       (int)smaller(BLOCK, layer->out - out_block * BLOCK));
+                           (tile->in_block * layer->out + tile->out_block * BLOCK) * BLOCK,
+                       (int)smaller(BLOCK, layer->out - tile->out_block * BLOCK));
 }

@@ -45,7 +45,7 @@ INLINE V l_poisson(V o, V t, T parameter, V *derivative)
 INLINE V l_binary_cross_entropy(V z, V t, T bound, V *derivative)
 {
     const V e = exp_negative(-absolute(z)), most = splat(bound > 0 ? bound : (T)INFINITY);
-    *derivative = divide(choose(z < ZERO, e, ONE), e + (T)1) - t;
+    *derivative = choose(z < ZERO, e, ONE) / (e + (T)1) - t;
     const V value = at_least(z, 0) - z * t + log1p_unit(e);
     return choose(value > most, most, value);
 }

@@ -29,20 +29,23 @@ static int multiply_plain(const T *X, int64_t rows, int64_t depth, const T *pane
 {
     const int64_t stride = block_stride(smaller(rows, SLAB));
     const int64_t x_blocks = (depth + BLOCK - 1) / BLOCK, y_blocks = (columns + BLOCK - 1) / BLOCK;
-    T *x = allocate((x_blocks + y_blocks) * stride + y_blocks * BLOCK);
+    T *x = allocate((x_blocks + y_blocks) * stride);
     if (!x)
         return -1;
-    T *y = x + x_blocks * stride, *start = y + y_blocks * stride;
-    memset(start, 0, (size_t)(y_blocks * BLOCK) * sizeof(T));
-    if (bias)
-        memcpy(start, bias, (size_t)columns * sizeof(T));
+    T *y = x + x_blocks * stride;
     for (int64_t r0 = 0; r0 < rows; r0 += SLAB) {
         const int64_t count = smaller(SLAB, rows - r0);
         for (int64_t r = 0; r < count; r++)
             gather_row(X + (r0 + r) * depth, depth, x + r * BLOCK, stride);
-        multiply_blocks(x, stride, NULL, panels, depth, start, BLOCK, y, stride, count, y_blocks);
-        for (int64_t block = 0; activation != ACTIVATION_identity && block < y_blocks; block++)
-            activations[activation].forward(y + block * stride, NULL, count * BLOCK);
+        for (int64_t block = 0; block < y_blocks; block++) {
+            _Alignas(64) T start[BLOCK] = {0};
+            if (bias)
+                copy_lanes(start, bias + block * BLOCK, smaller(BLOCK, columns - block * BLOCK));
+            multiply_panel(x, stride, panels + block * depth * BLOCK, depth, start,
+                           y + block * stride, count);
+            if (activation != ACTIVATION_identity)
+                activations[activation].forward(y + block * stride, NULL, count * BLOCK);
+        }
         if (activation == ACTIVATION_softmax)
             softmax_rows(y, stride, columns, count);
         for (int64_t r = 0; r < count; r++)
@@ -88,19 +91,15 @@ static int gradient_plain(const T *X, const T *delta, T *weight_gradient, T *bia
                 gather_row(X + (r0 + r) * in, in, x + r * BLOCK, stride);
             gather_row(delta + (r0 + r) * out, out, d + r * BLOCK, stride);
         }
-        for (int64_t o = 0; weight_gradient && o < d_blocks; o += TOGETHER)
-            for (int64_t i = 0; i < x_blocks; i++) {
+        for (int64_t o = 0; o < d_blocks; o++) {
+            for (int64_t i = 0; weight_gradient && i < x_blocks; i++) {
                 T *tile = weights + (i * d_blocks + o) * BLOCK * BLOCK;
                 const Source from = {.a = x + i * stride, .a_block = BLOCK * BLOCK};
-                const Target to = {.b = d + o * stride, .init = tile, .c = tile,
-                                   .init_row = BLOCK, .b_next = stride,
-                                   .init_next = BLOCK * BLOCK, .c_next = BLOCK * BLOCK};
-                const int64_t blocks = blocks_together(d_blocks - o);
-                BY_HEIGHT(features_tile, blocks, smaller(BLOCK, in - i * BLOCK), &from, &to,
-                          count);
+                BY_HEIGHT(features_tile, smaller(BLOCK, in - i * BLOCK), &from, d + o * stride,
+                          count, tile, BLOCK, tile);
             }
-        for (int64_t o = 0; o < d_blocks; o++)
             bias_gradient(d + o * stride, count, biases + o * BLOCK, biases + o * BLOCK);
+        }
     }
     for (int64_t i = 0; weight_gradient && i < in; i++)
         scatter_row(weights + (i / BLOCK * d_blocks * BLOCK + i % BLOCK) * BLOCK, BLOCK * BLOCK,

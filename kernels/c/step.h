@@ -214,16 +214,13 @@ OUTLINE void backward_pass(const Network *network, const Workspace *space, int t
         const T *transposed = transposed_weight(layer, network->parameters);
         const T *y = rows_of(space->activation, l, first);
         T *delta = rows_of(space->delta, l, first);
-        for (int64_t block = 0, blocks; block < layer->in_blocks; block += blocks) {
-            blocks = blocks_together(layer->in_blocks - block);
-            multiply_panels(rows_of(space->delta, l + 1, first), space->stride, NULL,
-                            transposed + block * layer->out * BLOCK, layer->out, zeros, 0,
-                            scratch, ROW_TILE * BLOCK, rows, blocks);
-            for (int64_t i = 0; i < blocks; i++) {
-                const int64_t at = (block + i) * space->stride;
-                through_activation(activation, slope_kept, scratch + i * ROW_TILE * BLOCK, y + at,
-                                   delta + at, delta + at, rows * BLOCK);
-            }
+        for (int64_t block = 0; block < layer->in_blocks; block++) {
+            const int64_t at = block * space->stride;
+            multiply_panel(rows_of(space->delta, l + 1, first), space->stride,
+                           transposed + block * layer->out * BLOCK, layer->out, zeros, scratch,
+                           rows);
+            through_activation(activation, slope_kept, scratch, y + at, delta + at, delta + at,
+                               rows * BLOCK);
         }
     }
 }
@@ -408,25 +405,16 @@ INLINE void space_gradient(const Workspace *space, const Layer *layer, const Til
                   space->delta[tile->layer + 1], space->stride, rows, init, init_row, c);
 }
 
-/* The blocks of outputs of a tile, and their gradients where gradient_tile() left them. */
-#define EACH_BLOCK(tile, first) \
-    for (int64_t block = (tile)->out_block, beyond = block + (tile)->blocks; block < beyond; \
-         block = beyond) \
-        for (T *gradient = (first); block < beyond; block++, gradient += BLOCK * BLOCK)
-
 /* What l2_by_weight adds to the loss needs the weights as they are before the update. */
 INLINE void note_squares(const Plan *plan, const Tile *tile)
 {
     if (!plan->recipe.l2_by_weight)
         return;
     const Layer *layer = &plan->network->layers[tile->layer];
+    const T *weight = (const T *)plan->network->parameters + tile_at(layer, tile);
     V sum = ZERO;
-    for (int64_t b = 0; b < tile->blocks; b++) {
-        const T *weight =
-            (const T *)plan->network->parameters + tile_at(layer, tile, tile->out_block + b);
-        for (int64_t i = 0, n = tile_height(layer, tile) * BLOCK; i < n; i += LANES)
-            sum += load(weight + i) * load(weight + i);
-    }
+    for (int64_t i = 0, n = tile_height(layer, tile) * BLOCK; i < n; i += LANES)
+        sum += load(weight + i) * load(weight + i);
     plan->tile_squares[tile - plan->tiles] = (double)sum_of(sum);
 }
 
@@ -440,15 +428,12 @@ INLINE void fused_tile(const Plan *plan, const Workspace *space, const Tile *til
     const T *dy = space->delta[tile->layer + 1];
     note_squares(plan, tile);
     space_gradient(space, layer, tile, rows, zeros, 0, scratch);
-    EACH_BLOCK(tile, scratch)
-    {
-        const int64_t at = tile_at(layer, tile, block);
-        update_at(plan, at, gradient, tile_height(layer, tile) * BLOCK, weight);
-        transpose_weight(layer, tile, block, (T *)network->parameters + at);
-        if (tile->in_block == 0 && layer->uses_bias) {
-            bias_gradient(dy + block * space->stride, rows, zeros, gradient);
-            update_at(plan, layer->bias_at + block * BLOCK, gradient, BLOCK, bias);
-        }
+    const int64_t at = tile_at(layer, tile);
+    update_at(plan, at, scratch, tile_height(layer, tile) * BLOCK, weight);
+    transpose_weight(layer, tile, (T *)network->parameters + at);
+    if (tile->in_block == 0 && layer->uses_bias) {
+        bias_gradient(dy + tile->out_block * space->stride, rows, zeros, scratch);
+        update_at(plan, layer->bias_at + tile->out_block * BLOCK, scratch, BLOCK, bias);
     }
 }
 
@@ -469,31 +454,25 @@ INLINE void accumulate_tile(Plan *plan, const Workspace *space, int64_t index, i
     const Network *network = plan->network;
     const Tile *tile = &plan->tiles[index];
     const Layer *layer = &network->layers[tile->layer];
-    const T *dy = space->delta[tile->layer + 1], *weights = network->parameters;
-    const size_t n = (size_t)(tile_height(layer, tile) * BLOCK);
+    const T *dy = rows_of(space->delta, tile->layer + 1, 0) + tile->out_block * space->stride;
+    const int64_t at = tile_at(layer, tile), n = tile_height(layer, tile) * BLOCK;
+    T *gradient = (T *)plan->gradient + at;
+    const T *weight = (const T *)network->parameters + at;
     const T factor = last_slab ? (T)l2 : 0;
-    T *sums = plan->gradient;
-    double norm = 0;
     note_squares(plan, tile);
     /* a low tile reads its start as if it were higher: never in another thread's gradient */
     if (!first_slab)
-        EACH_BLOCK(tile, scratch)
-            memcpy(gradient, sums + tile_at(layer, tile, block), n * sizeof(T));
+        memcpy(scratch, gradient, (size_t)n * sizeof(T));
     space_gradient(space, layer, tile, rows, first_slab ? zeros : scratch, first_slab ? 0 : BLOCK,
                    scratch);
-    EACH_BLOCK(tile, scratch)
-    {
-        const int64_t at = tile_at(layer, tile, block);
-        for (size_t i = 0; i < n; i += LANES)
-            store(sums + at + i, load(gradient + i) + load(weights + at + i) * factor);
-        norm += squared_norm(sums + at, (int64_t)n);
-        if (tile->in_block == 0 && layer->uses_bias) {
-            T *bias = sums + layer->bias_at + block * BLOCK;
-            bias_gradient(dy + block * space->stride, rows, first_slab ? zeros : bias, bias);
-            norm += squared_norm(bias, BLOCK);
-        }
+    for (int64_t i = 0; i < n; i += LANES)
+        store(gradient + i, load(scratch + i) + load(weight + i) * factor);
+    plan->tile_norm[index] = squared_norm(gradient, n);
+    if (tile->in_block == 0 && layer->uses_bias) {
+        T *bias = (T *)plan->gradient + layer->bias_at + tile->out_block * BLOCK;
+        bias_gradient(dy, rows, first_slab ? zeros : bias, bias);
+        plan->tile_norm[index] += squared_norm(bias, BLOCK);
     }
-    plan->tile_norm[index] = norm;
 }
 
 /* ---- phase 3 ---- */
@@ -502,15 +481,13 @@ INLINE void apply_tile(const Plan *plan, const Tile *tile, const Scalars *s)
 {
     const Network *network = plan->network;
     const Layer *layer = &network->layers[tile->layer];
-    for (int64_t i = 0; i < tile->blocks; i++) {
-        const int64_t block = tile->out_block + i, at = tile_at(layer, tile, block);
-        const T *gradient = plan->gradient;
-        update_at(plan, at, gradient + at, tile_height(layer, tile) * BLOCK, s);
-        transpose_weight(layer, tile, block, (T *)network->parameters + at);
-        if (tile->in_block == 0 && layer->uses_bias) {
-            const int64_t bias = layer->bias_at + block * BLOCK;
-            update_at(plan, bias, gradient + bias, BLOCK, s);
-        }
+    const int64_t at = tile_at(layer, tile);
+    const T *gradient = plan->gradient;
+    update_at(plan, at, gradient + at, tile_height(layer, tile) * BLOCK, s);
+    transpose_weight(layer, tile, (T *)network->parameters + at);
+    if (tile->in_block == 0 && layer->uses_bias) {
+        const int64_t bias = layer->bias_at + tile->out_block * BLOCK;
+        update_at(plan, bias, gradient + bias, BLOCK, s);
     }
 }
 

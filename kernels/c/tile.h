@@ -29,29 +29,22 @@ typedef struct {
     int64_t ahead_step;
 } Source;
 
-/* What a is multiplied by and where the sum goes; and how far the next block of each is, for
- * a pair of tiles that read a together. */
-typedef struct {
-    const T *b, *init;
-    T *c;
-    int64_t init_row;
-    int64_t b_next, init_next, c_next;
-} Target;
-
 enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block of b */
 
-/* Two columns of accumulators share each broadcast of a: the vectors of a block, or, where a
- * block is one vector, of two blocks side by side. The heights of sub-tiles are what fills
- * the register file then. */
-#define COLUMNS (VECTORS == 1 ? 1 : 2)
+/* Vectors per accumulator row of a sub-tile, and its heights: what fills the register file. */
+#if VECTORS == 1
+#define COLUMNS 1
+#else
+#define COLUMNS 2
+#endif
 #define COLUMN_GROUPS (VECTORS / COLUMNS)
 
-/* Blocks of outputs that are computed together where there are as many. */
-#define TOGETHER (VECTORS == 1 ? 2 : 1)
-
-/* Steps of k in which a tile reads 16 KB of b: half of a first-level cache. Longer sums are
- * made in parts, so that what shares its b finds it there. */
-#define CHUNK (16384 / (int64_t)(TOGETHER * BLOCK * sizeof(T)))
+/* k is cut so that the b it spans stays in the first-level cache between sub-tiles. */
+#if LEVEL == 4 && BITS == 32
+#define CHUNK INT64_MAX
+#else
+#define CHUNK (16384 / (int64_t)(BLOCK * sizeof(T)))
+#endif
 
 #define EACH_1(M) M(0)
 #define EACH_2(M) EACH_1(M) M(1)
@@ -62,20 +55,25 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
 #define EACH_16(M) \
     EACH_8(M) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
 
-#define START(r) \
-    V p##r = load(init + (r) * init_row), \
-      q##r = columns > 1 ? load(init + init_next + (r) * init_row) : ZERO;
+#if COLUMNS == 1
+#define LOAD_B(at_k) const V b0 = load(b + (at_k) * BLOCK);
+#define START(r) V p##r = load(init + r * init_row);
+#define MULTIPLY_ADD(r) p##r += b0 * splat(ELEMENT(r));
+#define FINISH(r) store(c + r * BLOCK, p##r);
+#else
+#define LOAD_B(at_k) \
+    const V b0 = load(b + (at_k) * BLOCK), b1 = load(b + (at_k) * BLOCK + LANES);
+#define START(r) V p##r = load(init + r * init_row), q##r = load(init + r * init_row + LANES);
 #define MULTIPLY_ADD(r) \
     { \
         const V x = splat(ELEMENT(r)); \
         p##r += b0 * x; \
-        if (columns > 1) \
-            q##r += b1 * x; \
+        q##r += b1 * x; \
     }
 #define FINISH(r) \
-    store(c + (r) * BLOCK, p##r); \
-    if (columns > 1) \
-        store(c + c_next + (r) * BLOCK, q##r);
+    store(c + r * BLOCK, p##r); \
+    store(c + r * BLOCK + LANES, q##r);
+#endif
 
 #define ELEMENT(r) \
     (reading == ROWS         ? a[(r) * BLOCK + k] \
@@ -89,20 +87,10 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
         for (int i = 0; i < (count); i++) \
             rows[i] = from->rows[done + i] + from->column + first;
 
-#define STEP_OF_K(R, k_of_b) \
-    { \
-        const T *at_b = b + (k_of_b) * BLOCK; \
-        const V b0 = load(at_b), b1 = columns > 1 ? load(at_b + b_next) : ZERO; \
-        (void)b1; \
-        EACH_##R(MULTIPLY_ADD) \
-    }
-
-/* Rows first <= r < first + R of a tile, in one or two columns. */
 #define DEFINE_SUBTILE(R) \
-    INLINE void subtile_##R(const enum Reading reading, const int fetch, const int columns, \
-                            const Source *from, int64_t first, const T *b, int64_t b_next, \
-                            int64_t K, const T *init, int64_t init_row, int64_t init_next, T *c, \
-                            int64_t c_next) \
+    INLINE void subtile_##R(const enum Reading reading, const int fetch, const Source *from, \
+                            int64_t first, const T *b, int64_t K, const T *init, \
+                            int64_t init_row, T *c) \
     { \
         const T *a = from->a + first * (reading == ROWS ? BLOCK : 1), *rows[BLOCK]; \
         if (reading == ROWS_APART) \
@@ -112,19 +100,25 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
         int64_t done = 0; \
         for (; done + BLOCK <= K; done += BLOCK, b += BLOCK * BLOCK, a += from->a_block) { \
             FIND_ROWS(BLOCK) \
-            for (int i = 0; fetch && i < FETCH * columns / COLUMNS; i++) \
-                __builtin_prefetch(from->ahead + done / BLOCK * from->ahead_step + \
-                                   i % FETCH * LINE + i / FETCH * b_next * sizeof(T)); \
+            if (fetch) \
+                for (int i = 0; i < FETCH; i++) \
+                    __builtin_prefetch(from->ahead + done / BLOCK * from->ahead_step + i * LINE, \
+                                       0, 2); \
             _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k++) \
-                STEP_OF_K(R, k) \
+            { \
+                LOAD_B(k) \
+                EACH_##R(MULTIPLY_ADD) \
+            } \
             if (reading == ROWS_APART) \
                 for (int i = 0; i < R; i++) \
                     rows[i] += BLOCK; \
         } \
+        /* the rest moves its pointers: gcc would keep one for each row, set up for nothing */ \
         FIND_ROWS(K - done) \
         for (int64_t left = K - done, at = 0; left > 0; left--, b += BLOCK) { \
             const int64_t k = reading == ROWS || reading == FEATURES ? 0 : at++; \
-            STEP_OF_K(R, 0) \
+            LOAD_B(0) \
+            EACH_##R(MULTIPLY_ADD) \
             a += reading == ROWS ? 1 : BLOCK; \
         } \
         EACH_##R(FINISH) \
@@ -138,24 +132,40 @@ DEFINE_SUBTILE(6)
 DEFINE_SUBTILE(8)
 DEFINE_SUBTILE(16)
 
-/* One height of the tile, as sub-tiles from a row on; of one block, or of two side by side. */
-#define SUBTILE(R, row) \
-    for (int g = 0; g < COLUMN_GROUPS; g++) \
-        subtile_##R(reading, fetch && (row) == 0, COLUMNS, from, row, \
-                    to->b + g * COLUMNS * LANES, LANES, K, \
-                    to->init + (row) * to->init_row + g * COLUMNS * LANES, to->init_row, LANES, \
-                    to->c + (row) * BLOCK + g * COLUMNS * LANES, LANES);
-#define PAIR_SUBTILE(row) \
-    subtile_8(reading, fetch && (row) == 0, 2, from, row, to->b, to->b_next, K, \
-              to->init + (row) * to->init_row, to->init_row, to->init_next, \
-              to->c + (row) * BLOCK, to->c_next);
+/* One height of the tile, as sub-tiles from a row on. */
+#define SUBTILE(R, from) \
+    subtile_##R(reading, fetch && (from) == 0, &at, from, b_k + g * COLUMNS * LANES, depth, \
+                start + (from) * start_row + g * COLUMNS * LANES, start_row, \
+                c + (from) * BLOCK + g * COLUMNS * LANES);
 
 #define DEFINE_TILE(name, reading_, fetch_, R, SUBTILES) \
-    OUTLINE void name##_##R(const Source *from, const Target *to, int64_t K) \
+    OUTLINE void name##_##R(const Source *from, const T *b, int64_t K, const T *init, \
+                            int64_t init_row, T *c) \
     { \
         const enum Reading reading = reading_; \
         const int fetch = fetch_; \
-        SUBTILES \
+        const T *start = init; \
+        int64_t start_row = init_row; \
+        int64_t k = 0; \
+        do { /* once at least: the sum over no k is init */ \
+            const int64_t depth = K - k < CHUNK ? K - k : CHUNK; \
+            Source at = *from; \
+            if (reading == ROWS || reading == FEATURES) \
+                at.a += k / BLOCK * from->a_block; \
+            if (reading == ROWS_APART) \
+                at.column += k; \
+            if (reading == FEATURES_APART) \
+                at.rows += k; \
+            if (fetch) \
+                at.ahead += k / BLOCK * from->ahead_step; \
+            const T *b_k = b + k * BLOCK; \
+            for (int g = 0; g < COLUMN_GROUPS; g++) { \
+                SUBTILES \
+            } \
+            start = c; \
+            start_row = BLOCK; \
+            k += CHUNK; \
+        } while (k < K); \
     }
 
 #if LEVEL == 4 && BITS == 32
@@ -185,66 +195,13 @@ DEFINE_TILE(rows_fetching_tile, ROWS, 1, 16, SUBTILES_16)
 DEFINE_TILES(rows_apart_tile, ROWS_APART)
 DEFINE_TILES(features_apart_tile, FEATURES_APART)
 
-#if TOGETHER == 2
-#define DEFINE_PAIRS(name, reading) \
-    DEFINE_TILE(name##_pair, reading, 0, 16, PAIR_SUBTILE(0) PAIR_SUBTILE(8)) \
-    DEFINE_TILE(name##_pair, reading, 0, 8, PAIR_SUBTILE(0))
-
-DEFINE_PAIRS(rows_tile, ROWS)
-DEFINE_PAIRS(features_tile, FEATURES)
-DEFINE_TILE(rows_fetching_tile_pair, ROWS, 1, 16, PAIR_SUBTILE(0) PAIR_SUBTILE(8))
-DEFINE_PAIRS(rows_apart_tile, ROWS_APART)
-DEFINE_PAIRS(features_apart_tile, FEATURES_APART)
-#define PAIR_BY_HEIGHT(name, height, from, to, K) \
-    ((height) > 8 ? name##_pair_16(from, to, K) : name##_pair_8(from, to, K))
-#else
-#define rows_fetching_tile_pair_16 rows_fetching_tile_16
-#define PAIR_BY_HEIGHT(name, height, from, to, K) ((void)0)
-#endif
-
 /* The lowest tile of at least this height; what lies beyond is computed and not used. */
-#define ONE_BY_HEIGHT(name, height, from, to, K) \
-    ((height) > 8   ? name##_16(from, to, K) \
-     : (height) > 4 ? name##_8(from, to, K) \
-     : (height) > 2 ? name##_4(from, to, K) \
-     : (height) > 1 ? name##_2(from, to, K) \
-                    : name##_1(from, to, K))
-
-/* From step k of the sum on: the first part starts at init, the others at what c holds. */
-INLINE Target target_from(const Target *to, int64_t k)
-{
-    Target rest = *to;
-    rest.b += k * BLOCK;
-    if (k > 0) {
-        rest.init = to->c;
-        rest.init_row = BLOCK;
-        rest.init_next = to->c_next;
-    }
-    return rest;
-}
-
-INLINE Target next_block(const Target *to)
-{
-    Target next = *to;
-    next.b += to->b_next;
-    next.init += to->init_next;
-    next.c += to->c_next;
-    return next;
-}
-
-/* One or two blocks; a pair that is low is two single tiles. */
-#define BY_HEIGHT(name, blocks, height, from, to, K) \
-    do { \
-        if ((blocks) == 2 && (height) > 4) { \
-            PAIR_BY_HEIGHT(name, height, from, to, K); \
-            break; \
-        } \
-        ONE_BY_HEIGHT(name, height, from, to, K); \
-        if ((blocks) == 2) { \
-            const Target next = next_block(to); \
-            ONE_BY_HEIGHT(name, height, from, &next, K); \
-        } \
-    } while (0)
+#define BY_HEIGHT(name, height, ...) \
+    ((height) > 8   ? name##_16(__VA_ARGS__) \
+     : (height) > 4 ? name##_8(__VA_ARGS__) \
+     : (height) > 2 ? name##_4(__VA_ARGS__) \
+     : (height) > 1 ? name##_2(__VA_ARGS__) \
+                    : name##_1(__VA_ARGS__))
 
 /* to (width x 16) = from (height x 16) transposed, zero beyond the height. LANES rows at a
  * time: interleaving row i with row i + LANES/2 log2(LANES) times over transposes them. */

@@ -76,7 +76,6 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
     plan->recipe.clip_norm = c->clip_norm;
     plan->slab = c->slab;
     plan->barrier.threads = threads;
-    const int64_t together = engine->blocks_together;
     plan->space.stride = engine->block_stride(c->slab);
     plan->space.activation = zeroed((c->depth + 1) * (int64_t)sizeof(void *));
     plan->space.delta = zeroed((c->depth + 1) * (int64_t)sizeof(void *));
@@ -85,9 +84,7 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
         const int64_t bytes = blocks_of(c, l) * plan->space.stride * engine->itemsize;
         plan->space.activation[l] = zeroed(bytes);
         plan->space.delta[l] = l ? zeroed(bytes) : NULL;
-        if (l)
-            plan->tile_count +=
-                blocks_of(c, l - 1) * ((blocks_of(c, l) + together - 1) / together);
+        plan->tile_count += l ? blocks_of(c, l - 1) * blocks_of(c, l) : 0;
     }
     plan->space.rows = zeroed((c->slab + BLOCK) * (int64_t)sizeof(void *));
     plan->scratch = zeroed(threads * (int64_t)sizeof(void *));
@@ -95,11 +92,8 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
     plan->row_loss = zeroed(c->slab / BLOCK * (int64_t)sizeof(double));
     plan->tile_norm = zeroed(plan->tile_count * (int64_t)sizeof(double));
     Tile *tile = plan->tiles = zeroed(plan->tile_count * (int64_t)sizeof(Tile));
-    EACH(l, c->depth)
-        for (int64_t o = 0, blocks = blocks_of(c, l + 1); o < blocks; o += together)
-            EACH(i, blocks_of(c, l))
-                *tile++ = (Tile){(int32_t)l, (int32_t)o, (int32_t)i,
-                                 (int32_t)(blocks - o < together ? blocks - o : together)};
+    EACH(l, c->depth) EACH(o, blocks_of(c, l + 1)) EACH(i, blocks_of(c, l))
+        *tile++ = (Tile){(int32_t)l, (int32_t)o, (int32_t)i};
     if (c->clip_norm > 0 || c->batch > c->slab)
         plan->gradient = zeroed(network->arena_size * engine->itemsize);
     return plan;
