@@ -299,9 +299,9 @@ class Sequential:
         network = self._network
         if (
             network is not None
-            and threads is None
             and type(X) is np.ndarray
-            and X.size <= self._serial_size
+            and (X.size <= self._serial_size if threads is None else threads == 1)
+            and type(threads) is not bool
         ):
             output = network.predict(X)
             if output is not None:

@@ -45,7 +45,28 @@ INLINE V inverse_root(V v, T epsilon) { return 1 / (square_root(v) + epsilon); }
 INLINE V horner(V x, const T *c, const int terms)
 {
     V r = splat(c[terms - 1]);
+#pragma GCC unroll 32
     for (int i = terms - 2; i >= 0; i--)
+        r = r * x + splat(c[i]);
+    return r;
+}
+
+/* The same for a long polynomial: the even and the odd powers of its high terms, whose rounding
+ * the low ones diminish, in two chains at once. */
+INLINE V two_chains(V x, const T *c, const int terms)
+{
+    const int low = 7;
+    const V square = x * x;
+    V one = splat(c[terms - 1]), other = splat(c[terms - 2]);
+    int i = terms - 3;
+#pragma GCC unroll 16
+    for (; i > low; i -= 2) {
+        one = one * square + splat(c[i]);
+        other = other * square + splat(c[i - 1]);
+    }
+    V r = one * x + other;
+#pragma GCC unroll 16
+    for (; i >= 0; i--)
         r = r * x + splat(c[i]);
     return r;
 }
@@ -149,5 +170,5 @@ INLINE V normal_tail(V x, V *e, V *v)
     const V high = (V)((VI)t & ~((((VI){0} + 1) << (EXPONENT_BITS + 2) / 2) - 1));
     *e = exp_sum(high * high * (T)-0.5, (high - t) * (high + t) * (T)0.5);
     *v = t / (t + pole);
-    return POLYNOMIAL(*v * (1 + shift) - shift, NORMAL_TAIL);
+    return two_chains(*v * (1 + shift) - shift, NORMAL_TAIL, sizeof NORMAL_TAIL / sizeof(T));
 }
