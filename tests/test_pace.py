@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
 from fastnn.kernels.pace import LONGEST, Pace
 from networks import OPTIMIZERS
 
-from fastnn.engines import LayerSpec, LossSpec, load
+from fastnn.engines import LayerSpec, LossSpec
 
 BATCH = 10
 
@@ -68,16 +69,17 @@ def test_a_clock_that_stands_still() -> None:
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_the_result_does_not_depend_on_it(dtype: np.dtype, shuffle: bool) -> None:
+def test_the_result_does_not_depend_on_it(
+    compiled: ModuleType, dtype: np.dtype, shuffle: bool
+) -> None:
     """A network whose epochs are cut into parts ends where one in a piece ends."""
-    cython = load("cython")
     layers = (LayerSpec(7, 33, "tanh", True), LayerSpec(33, 3, "softmax", True, dropout=0.2))
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(5003, 7)).astype(dtype), rng.integers(3, size=5003)
     rates = np.linspace(1e-2, 1e-3, -(-len(X) // 16))
     found = []
     for threads, exactly in ((1, True), (2, True), (2, False)):
-        network = cython.Network(layers, dtype)
+        network = compiled.Network(layers, dtype)
         network.set_parameters(np.random.default_rng(1).normal(size=network.size).astype(dtype))
         loss = LossSpec("cross_entropy", fused=True)
         with network.trainer(loss, OPTIMIZERS["adam"], 16, 3, threads, exactly) as trainer:
