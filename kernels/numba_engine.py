@@ -246,7 +246,7 @@ class Network:
         self.layers["transposed"] = [_at(copy) for copy in self.transposed]
         self.moments: tuple[Array, ...] = ()
         self.moments_of: str | None = None  # whose moments these are; None: not known yet
-        self.step = 0
+        self.updates = np.zeros(1, np.int64)  # made so far, counted by the kernel
         self.workspaces: list[_Inference] = []  # of predict, free ones
 
     def new_arena(self) -> Array:
@@ -302,7 +302,7 @@ class Network:
     def set_moments(self, count: int) -> None:
         """Have ``count`` moment arenas, all zero, and no steps made."""
         self.moments = tuple(self.new_arena() for _ in range(count))
-        self.step = 0
+        self.updates[0] = 0
         self.moments_of = None
 
     def get_parameters(self) -> Array:
@@ -318,7 +318,7 @@ class Network:
 
     def get_state(self) -> tuple[int, tuple[Array, ...]]:
         """Updates made, and flat copies of the moments."""
-        return self.step, tuple(self.unpack(moment) for moment in self.moments)
+        return int(self.updates[0]), tuple(self.unpack(moment) for moment in self.moments)
 
     def set_state(self, step: int, moments: tuple[Array, ...]) -> None:
         """The inverse of ``get_state``."""
@@ -329,7 +329,7 @@ class Network:
         self.set_moments(len(moments))
         for moment, arena in zip(moments, self.moments, strict=True):
             self.pack(moment, arena)
-        self.step = step
+        self.updates[0] = step
 
     def predict(self, X: Array, threads: int = 1) -> Array | None:
         """The output, or None if X is not a plain (n, inputs) matrix."""
@@ -607,6 +607,7 @@ class Trainer:
             ("row_loss", _at(self.row_loss)),
             ("scalars", _at(self.scalars)),
             ("barrier", _at(self.barrier)),
+            ("updates", _at(network.updates)),
             ("parameter", loss.parameter),
             ("seed", np.uint64(seed).astype(np.int64)),
             ("polls", 1),
@@ -623,18 +624,13 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """Updates made by this trainer."""
+        """Updates made by this trainer, counted by the kernel."""
         return int(self.plan["steps"])
 
     @property
     def penalty(self) -> float:
         """The part of the last epoch's or step's loss that is ``l2_by_weight``."""
         return float(self.plan["penalty"])
-
-    @property
-    def compiled_steps(self) -> int:
-        """The counter that the kernel ``run`` keeps: no step was made anywhere else."""
-        return int(self.plan["steps"])
 
     def _fits(self, X: Array, target: Array, weight: Array | None) -> bool:
         return (
@@ -673,18 +669,15 @@ class Trainer:
         plan["target"] = 0 if labelled else _at(target)
         plan["labels"] = _at(target) if labelled else 0
         plan["weight"], plan["order"], plan["rates"] = _at(weight), _at(order), _at(rates)
-        plan["epoch"], plan["step"] = epoch, network.step
+        plan["epoch"] = epoch
         plan["loss"] = plan["penalty"] = 0.0
         for i, moment in enumerate(network.moments):
             plan[f"moment_{i}"] = _at(moment)
         self.barrier[STOP // 8] = 0
-        try:
-            if pace is None:
-                self._run_part(self.threads, 0, len(X))
-            else:
-                self._run_at_its_pace(pace, len(X), batch)
-        finally:
-            network.step = int(plan["step"])
+        if pace is None:
+            self._run_part(self.threads, 0, len(X))
+        else:
+            self._run_at_its_pace(pace, len(X), batch)
         return float(plan["loss"])
 
     def _run_at_its_pace(self, pace: Pace, rows: int, batch: int) -> None:
@@ -762,8 +755,8 @@ class Trainer:
                 return None
         elif not all_finite(target):
             return None
-        rates = np.array([rate], np.float64)
-        return self._run(TRAIN, X, target, weight, len(X), self.network.step, rates)
+        rates, updates = np.array([rate], np.float64), int(self.network.updates[0])
+        return self._run(TRAIN, X, target, weight, len(X), updates, rates)
 
     def evaluate(self, X: Array, target: Array, weight: Array | None) -> float:
         """The loss over all rows."""

@@ -165,7 +165,7 @@ PLAN = np.dtype(
             "loss_kernel",  # the one for elements that it calls, if any
             "normaliser",
             "outputs",
-            "step",  # updates of the network
+            "updates",  # the address of how many the network has had
             "steps",  # updates by this plan
             "update_kernel",
             "corrects_bias",
@@ -870,7 +870,7 @@ def run(like, at, thread):
     end = plan.tile_count * (thread + 1) // plan.threads
     scalars = plan.scalars + 2 * thread * SCALARS_SIZE
     first_step, end_step = plan.first // plan.batch, (plan.end + plan.batch - 1) // plan.batch
-    updates = plan.step - first_step  # made before this epoch
+    updates = longs(plan.updates)[0] - first_step  # made before this epoch
     training, epoch_loss, epoch_penalty = plan.kind == TRAIN, 0.0, 0.0
     if thread == 0:
         plan.next_poll = now() + POLL_INTERVAL
@@ -933,7 +933,7 @@ def run(like, at, thread):
                     for index in range(plan.tile_count):
                         squares += doubles(plan.tile_squares)[index]
                     epoch_penalty += 0.5 * l2 * squares * share
-                plan.step = updates + step + 1
+                longs(plan.updates)[0] = updates + step + 1
                 plan.steps += 1
     if thread == 0:
         plan.loss += epoch_loss + epoch_penalty
