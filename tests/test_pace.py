@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
-from types import ModuleType
+from types import FrameType, ModuleType
 
 import numpy as np
 import pytest
@@ -90,3 +91,38 @@ def test_the_result_does_not_depend_on_it(
     assert (one == two).all()
     assert (one == parts).all()
     np.testing.assert_allclose(found[2][0], found[0][0], rtol=1e-12)
+
+
+def test_an_interrupt_leaves_a_whole_step(compiled: ModuleType) -> None:
+    """Wherever it comes, within a part or between two: as many steps as were counted."""
+    layers = (LayerSpec(64, 48, "tanh", True), LayerSpec(48, 3, "softmax", True))
+    loss, batch = LossSpec("cross_entropy", fused=True), 16
+    rng = np.random.default_rng(2)
+    X, y = rng.normal(size=(100_000, 64)).astype(np.float32), rng.integers(3, size=100_000)
+    rates = np.full(-(-len(X) // batch), 1e-3)
+
+    def trained(rows: int, interrupt: float, *threads: int | bool) -> tuple[int, np.ndarray]:
+        network = compiled.Network(layers, np.float32)
+        start = np.random.default_rng(3).normal(0, 0.1, network.size)
+        network.set_parameters(start.astype(np.float32))
+        with network.trainer(loss, OPTIMIZERS["adam"], batch, 0, *threads) as trainer:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, interrupt)
+                trainer.epoch(X[:rows], y[:rows], None, 0, rates, False)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        assert trainer.steps == network.get_state()[0]
+        return trainer.steps, network.get_parameters()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for seconds in (0.002, 0.007, 0.015):
+            steps, found = trained(len(X), seconds, 2, False)
+            assert (found == trained(min(steps * batch, len(X)), 0)[1]).all()
+    finally:
+        signal.signal(signal.SIGALRM, before)
