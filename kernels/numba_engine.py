@@ -25,6 +25,7 @@ import functools
 import os
 import sys
 import threading
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ from .numba_step import (
     TRAIN,
 )
 from .numba_vector import vector_bits
+from .pace import Pace
 
 Array = NDArray[Any]
 
@@ -61,6 +63,19 @@ LOSSES = tuple(numba_rows.LOSSES)
 OPTIMIZERS = tuple(dict.fromkeys(name for name, _ in numba_rows.OPTIMIZERS))
 
 _LABEL_LOSSES = ("cross_entropy", "cross_entropy_of_probabilities")
+_OPTIMIZER_FIELDS = (
+    "momentum",
+    "nesterov",
+    "beta_1",
+    "beta_2",
+    "epsilon",
+    "weight_decay",
+    "l2",
+    "clip_norm",
+    "epsilon_hat",
+    "rate_in_velocity",
+    "l2_by_weight",
+)
 _MOST_MOMENTS = 2
 _MOST_SLAB = 2048
 _PIECE = 65536  # numbers that are copied at a time where they cannot be read in place
@@ -169,13 +184,15 @@ def _activation(row: Any, bits: int) -> tuple[int, int]:
     return address(f"forward {row}", bits), address(f"backward {row}", bits) if backward else 0
 
 
-def _set_loss(plan: Any, row: Any, bits: int) -> None:
+def _set_loss(plan: Any, row: Any, bits: int, per_row: bool = False) -> None:
     if not isinstance(row, str):
         plan["loss_kernel"] = row.address(bits // 8)
         plan["normaliser"] = numba_rows.WEIGHT_TIMES_OUTPUTS
     else:
         formula, plan["normaliser"] = numba_rows.LOSSES[row]
         plan["loss_kernel"] = 0 if formula is None else address(f"loss {row}", bits)
+    if per_row and plan["normaliser"] == numba_rows.WEIGHT_TIMES_OUTPUTS:
+        plan["normaliser"] = numba_rows.WEIGHT
     name = "elements_loss" if plan["loss_kernel"] else "cross_entropy"
     plan["group_loss"] = address(name, bits)
 
@@ -184,9 +201,8 @@ def _set_optimizer(plan: Any, spec: Any, bits: int) -> None:
     plan["update_kernel"] = address(f"update {spec.name}/{spec.moments}", bits)
     plan["corrects_bias"] = spec.name in ("adam", "adamw")
     plan["decouples_decay"] = spec.name == "adamw"
-    for name in ("nesterov", "momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "l2"):
+    for name in _OPTIMIZER_FIELDS:
         plan[name] = getattr(spec, name)
-    plan["clip_norm"] = spec.clip_norm
 
 
 # --------------------------------------------------------------------------- network
@@ -230,7 +246,7 @@ class Network:
         self.layers["transposed"] = [_at(copy) for copy in self.transposed]
         self.moments: tuple[Array, ...] = ()
         self.moments_of: str | None = None  # whose moments these are; None: not known yet
-        self.step = 0
+        self.updates = np.zeros(1, np.int64)  # made so far, counted by the kernel
         self.workspaces: list[_Inference] = []  # of predict, free ones
 
     def new_arena(self) -> Array:
@@ -286,7 +302,7 @@ class Network:
     def set_moments(self, count: int) -> None:
         """Have ``count`` moment arenas, all zero, and no steps made."""
         self.moments = tuple(self.new_arena() for _ in range(count))
-        self.step = 0
+        self.updates[0] = 0
         self.moments_of = None
 
     def get_parameters(self) -> Array:
@@ -302,7 +318,7 @@ class Network:
 
     def get_state(self) -> tuple[int, tuple[Array, ...]]:
         """Updates made, and flat copies of the moments."""
-        return self.step, tuple(self.unpack(moment) for moment in self.moments)
+        return int(self.updates[0]), tuple(self.unpack(moment) for moment in self.moments)
 
     def set_state(self, step: int, moments: tuple[Array, ...]) -> None:
         """The inverse of ``get_state``."""
@@ -313,7 +329,7 @@ class Network:
         self.set_moments(len(moments))
         for moment, arena in zip(moments, self.moments, strict=True):
             self.pack(moment, arena)
-        self.step = step
+        self.updates[0] = step
 
     def predict(self, X: Array, threads: int = 1) -> Array | None:
         """The output, or None if X is not a plain (n, inputs) matrix."""
@@ -388,10 +404,16 @@ class Network:
         return result
 
     def trainer(
-        self, loss: Any, optimizer: Any, batch_size: int, seed: int, threads: int = 1
+        self,
+        loss: Any,
+        optimizer: Any,
+        batch_size: int,
+        seed: int,
+        threads: int = 1,
+        exactly: bool = True,
     ) -> Trainer:
         """Compile a plan."""
-        return Trainer(self, loss, optimizer, batch_size, seed, threads)
+        return Trainer(self, loss, optimizer, batch_size, seed, threads, exactly)
 
 
 def _kernels_of_passes(layers: Array, with_deltas: bool) -> set[str]:
@@ -533,7 +555,14 @@ class Trainer:
     """A plan with all of its memory, and the threads that run it; see ``fastnn.engines``."""
 
     def __init__(
-        self, network: Network, loss: Any, optimizer: Any, batch_size: int, seed: int, threads: int
+        self,
+        network: Network,
+        loss: Any,
+        optimizer: Any,
+        batch_size: int,
+        seed: int,
+        threads: int,
+        exactly: bool,
     ) -> None:
         bits, layers = network.bits, network.layers.copy()
         if loss.fused:
@@ -545,7 +574,7 @@ class Trainer:
         _table(bits, "backward_pass", "phase_rows", "gradient_tile", "bias_gradient", "fused_tiles")
         if layers["transposed"].any():
             _table(bits, "transpose_weight")
-        _set_loss(plan, loss.name, bits)
+        _set_loss(plan, loss.name, bits, loss.per_row)
         _set_optimizer(plan, optimizer, bits)
         if len(network.moments) != optimizer.moments or (
             network.moments_of is not None and network.moments_of != optimizer.name
@@ -553,6 +582,9 @@ class Trainer:
             network.set_moments(optimizer.moments)
         network.moments_of = optimizer.name
         self.network, self.seed, self.batch_size = network, seed, batch_size
+        self.threads = threads
+        # which number of threads is best; None: always all
+        self.pace = None if exactly or threads == 1 else Pace(threads, batch_size)
         self.loss = loss  # keeps a custom one alive
         self.takes_labels = _name(loss.name) in _LABEL_LOSSES
         # compiled before anything runs: a signal in the meantime finds nothing begun
@@ -563,7 +595,7 @@ class Trainer:
         self.gradient_arena: Array | None = None
         self.order: Array | None = None
         self.tiles = _tiles(layers)
-        self.tile_norm = np.zeros(len(self.tiles))
+        self.tile_norm, self.tile_squares = np.zeros((2, len(self.tiles)))
         self.row_loss = np.zeros(slab // BLOCK)
         self.scalars = np.zeros(2 * threads, SCALARS)
         self.barrier = _zeros(64, np.int64)
@@ -571,9 +603,11 @@ class Trainer:
             ("tiles", _at(self.tiles)),
             ("tile_count", len(self.tiles)),
             ("tile_norm", _at(self.tile_norm)),
+            ("tile_squares", _at(self.tile_squares)),
             ("row_loss", _at(self.row_loss)),
             ("scalars", _at(self.scalars)),
             ("barrier", _at(self.barrier)),
+            ("updates", _at(network.updates)),
             ("parameter", loss.parameter),
             ("seed", np.uint64(seed).astype(np.int64)),
             ("polls", 1),
@@ -590,13 +624,13 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """Updates made by this trainer."""
+        """Updates made by this trainer, counted by the kernel."""
         return int(self.plan["steps"])
 
     @property
-    def compiled_steps(self) -> int:
-        """The counter that the kernel ``run`` keeps: no step was made anywhere else."""
-        return int(self.plan["steps"])
+    def penalty(self) -> float:
+        """The part of the last epoch's or step's loss that is ``l2_by_weight``."""
+        return float(self.plan["penalty"])
 
     def _fits(self, X: Array, target: Array, weight: Array | None) -> bool:
         return (
@@ -620,8 +654,9 @@ class Trainer:
         epoch: int = 0,
         rates: Array | None = None,
         order: Array | None = None,
+        pace: Pace | None = None,
     ) -> float:
-        """Run a job on all threads; an interrupt surfaces here."""
+        """Run a job; an interrupt surfaces here."""
         plan, network, labelled = self.plan, self.network, target.ndim == 1
         gradient = self.gradient_arena
         if gradient is None and (
@@ -634,21 +669,37 @@ class Trainer:
         plan["target"] = 0 if labelled else _at(target)
         plan["labels"] = _at(target) if labelled else 0
         plan["weight"], plan["order"], plan["rates"] = _at(weight), _at(order), _at(rates)
-        plan["epoch"], plan["step"] = epoch, network.step
+        plan["epoch"] = epoch
+        plan["loss"] = plan["penalty"] = 0.0
         for i, moment in enumerate(network.moments):
             plan[f"moment_{i}"] = _at(moment)
         self.barrier[STOP // 8] = 0
-        try:
-            if plan["threads"] == 1:
-                entry()(self.run_kernel, 0, self.workspace.plan_at, 0)
-            else:
-                if self.pool is None or self.pool.process != os.getpid():
-                    size = int(plan["threads"]) - 1
-                    self.pool = _Pool(size, self.run_kernel, self.workspace.plan_at)
-                self.pool.run()
-        finally:
-            network.step = int(plan["step"])
+        if pace is None:
+            self._run_part(self.threads, 0, len(X))
+        else:
+            self._run_at_its_pace(pace, len(X), batch)
         return float(plan["loss"])
+
+    def _run_at_its_pace(self, pace: Pace, rows: int, batch: int) -> None:
+        """The job in parts, on as many threads as prove to be best."""
+        end = 0
+        while end < rows:
+            threads, steps = pace.next_part()
+            first, end = end, min(rows, end + steps * batch)
+            start = perf_counter()
+            self._run_part(threads, first, end)
+            pace.observe(end - first, perf_counter() - start)
+
+    def _run_part(self, threads: int, first: int, end: int) -> None:
+        """Rows first <= r < end of the job."""
+        plan = self.plan
+        plan["threads"], plan["first"], plan["end"] = threads, first, end
+        if threads == 1:
+            entry()(self.run_kernel, 0, self.workspace.plan_at, 0)
+            return
+        if self.pool is None or self.pool.process != os.getpid():
+            self.pool = _Pool(self.threads - 1, self.run_kernel, self.workspace.plan_at)
+        self.pool.run()
 
     def _checked(self, X: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         dtype = self.network.dtype
@@ -668,22 +719,28 @@ class Trainer:
         weight: Array | None,
         epoch: int,
         rates: Array,
-        shuffle: bool,
+        shuffle: bool | Array,
     ) -> float:
         """Train on every row once; the epoch's loss."""
         X, target, weight = self._checked(X, target, weight)
         if len(_plain(rates, np.float64, 1)) < -(-len(X) // self.batch_size):
             raise ValueError("one learning rate is needed for each step")
-        order = None
-        if shuffle:
+        order, given = None, isinstance(shuffle, np.ndarray)
+        if given:
+            _check_order(shuffle, len(X))
+        if given or shuffle:
             if len(X) > 0xFFFFFFFF:
                 raise ValueError("at most 4294967295 rows can be shuffled")
             if self.order is None or len(self.order) != len(X):
                 self.order = np.empty(len(X), np.uint32)
             order = self.order
-            arguments = np.array([_at(order), len(X), self.plan["seed"], epoch], np.int64)
-            entry()(self.shuffle_kernel, _at(arguments), 0, 0)
-        return self._run(TRAIN, X, target, weight, self.batch_size, epoch, rates, order)
+            if given:
+                order[...] = shuffle
+            else:
+                arguments = np.array([_at(order), len(X), self.plan["seed"], epoch], np.int64)
+                entry()(self.shuffle_kernel, _at(arguments), 0, 0)
+        batch, pace = self.batch_size, self.pace
+        return self._run(TRAIN, X, target, weight, batch, epoch, rates, order, pace)
 
     def step(self, X: Array, target: Array, weight: Array | None, rate: float) -> float | None:
         """One update on all rows as one batch, or None if they are not good for it."""
@@ -698,8 +755,8 @@ class Trainer:
                 return None
         elif not all_finite(target):
             return None
-        rates = np.array([rate], np.float64)
-        return self._run(TRAIN, X, target, weight, len(X), self.network.step, rates)
+        rates, updates = np.array([rate], np.float64), int(self.network.updates[0])
+        return self._run(TRAIN, X, target, weight, len(X), updates, rates)
 
     def evaluate(self, X: Array, target: Array, weight: Array | None) -> float:
         """The loss over all rows."""
@@ -712,6 +769,14 @@ class Trainer:
         loss = self._run(GRADIENT, X, target, weight, max(len(X), 1))
         assert self.gradient_arena is not None
         return loss, self.network.unpack(self.gradient_arena)
+
+
+def _check_order(order: Any, rows: int) -> None:
+    """ValueError unless it is (rows,) int64 row numbers."""
+    if not _is_plain(order, np.int64, 1) or len(order) != rows:
+        raise ValueError(f"the order must be a plain int64 array of shape ({rows},)")
+    if rows and (order.min() < 0 or order.max() >= rows):
+        raise ValueError(f"the order must hold row numbers from 0 to {rows - 1}")
 
 
 def _tiles(layers: Array) -> Array:

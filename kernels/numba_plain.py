@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from .numba_layer import AREA, BLOCK, gather_row, scatter_row
 from .numba_machine import call, doubles, inlined, longs, number_at, pointer, root, shifted
-from .numba_rows import NOTHING, WEIGHT_TIMES_OUTPUTS, scalars_at
-from .numba_step import plan_at, set_scalars, squared_norm, table_at
+from .numba_rows import scalars_at
+from .numba_step import (
+    inverse_normaliser,
+    plan_at,
+    set_scalars,
+    squared_norm,
+    table_at,
+    weight_sum,
+)
 from .numba_vector import LANES, absolute, choose, load, number, store, sum_of
 
 SLAB = 256  # rows that are brought into the layout at a time
@@ -93,17 +100,12 @@ def loss_plain(like, arguments, _):
     buffer, scratch, group = pointer(like, a[4]), pointer(like, a[5]), doubles(a[6])
     plan = plan_at(at, 0)
     rows, outputs = plan.rows, plan.outputs
-    total = float(rows)
-    if plan.weight != 0:
-        total = 0.0
-        for r in range(rows):
-            total += pointer(like, plan.weight)[r]
-    if plan.normaliser == WEIGHT_TIMES_OUTPUTS:
-        total *= outputs
-    inverse = 1 / total if total > 0 else 0.0
-    if plan.normaliser == NOTHING:
-        inverse = 1.0
-    value = 0.0
+    inverse = inverse_normaliser(plan, weight_sum(like, plan, 0, rows))
+    value = result[0] = 0.0
+    if inverse == 0:
+        for i in range(rows * outputs):
+            delta[i] = 0.0
+        return
     for start in range(0, rows, BLOCK):
         count = min(BLOCK, rows - start)
         _gather(shifted(output, start * outputs), count, outputs, buffer, AREA)
@@ -125,16 +127,14 @@ def update_plain(like, arguments, _):
     plan = plan_at(at, 0)
     s = scalars_at(scalars, 0)
     rate, l2 = doubles(plan.rates)[0], plan.l2
-    set_scalars(plan, s, rate, step, 0.0)
+    set_scalars(plan, s, rate, step, l2 if plan.clip_norm == 0 else 0.0)
     w, g = number_at(like, plan.parameters, 0), number_at(like, plan.gradient, 0)
     if plan.clip_norm > 0:
         if l2 != 0:
             for i in range(0, count, BLOCK):
                 store(g, i, load(g, i) + load(w, i) * l2)
         clip = plan.clip_norm / (root(squared_norm(g, count)) + 1e-6)
-        s.clip = min(1.0, clip)
-    else:
-        s.decay += l2
+        s.clip = s.clip * min(1.0, clip)
     m0, m1 = number_at(like, plan.moment_0, 0), number_at(like, plan.moment_1, 0)
     call(plan.update_kernel, (w, m0, m1, g, count, scalars))
 

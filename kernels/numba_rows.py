@@ -366,10 +366,12 @@ def poisson(o, t, parameter):
 
 
 @inlined
-def binary_cross_entropy(z, t, parameter):
-    """Of logits."""
+def binary_cross_entropy(z, t, bound):
+    """Of logits; the value is no larger than the bound, if there is one."""
     e = exp_negative(-absolute(z))
-    return at_least(z, 0) - z * t + log1p_unit(e), choose(z < 0, e, 1) / (e + 1) - t
+    value = at_least(z, 0) - z * t + log1p_unit(e)
+    most = bound if bound > 0 else number(z, "infinity")
+    return choose(value > most, most, value), choose(z < 0, e, 1) / (e + 1) - t
 
 
 @inlined

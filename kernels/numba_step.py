@@ -139,6 +139,7 @@ PLAN = np.dtype(
             "tiles",  # (layer, out block, in block) of every tile of every layer
             "tile_count",
             "tile_norm",  # a double for each tile
+            "tile_squares",  # the same: ‖W‖² of the tile before the update
             "row_loss",  # a double for each group of BLOCK rows of the slab
             "threads",
             "barrier",  # int64s on lines of their own: waiting, generation, stop
@@ -154,7 +155,8 @@ PLAN = np.dtype(
             "out",  # inference: (rows, out)
             "outputs_wanted",  # input gradients: which, and how many
             "wanted_count",
-            "first",
+            "first",  # what is to be done of the rows: [first, end) in training
+            "end",
             "rows",
             "batch",
             "seed",
@@ -163,12 +165,15 @@ PLAN = np.dtype(
             "loss_kernel",  # the one for elements that it calls, if any
             "normaliser",
             "outputs",
-            "step",  # updates of the network
+            "updates",  # the address of how many the network has had
             "steps",  # updates by this plan
             "update_kernel",
             "corrects_bias",
             "decouples_decay",
             "nesterov",
+            "epsilon_hat",  # these three as in fastnn/engines.py
+            "rate_in_velocity",
+            "l2_by_weight",
         )
     ]
     + [
@@ -182,7 +187,8 @@ PLAN = np.dtype(
             "weight_decay",
             "l2",
             "clip_norm",
-            "loss",  # the result
+            "loss",  # the result, summed over the parts of an epoch
+            "penalty",  # what l2_by_weight has added to it
         )
     ]
 )
@@ -491,7 +497,9 @@ def elements_loss(output, delta, stride, at, position, rows, inverse, scratch, r
 def cross_entropy(output, delta, stride, at, position, rows, inverse, scratch, result):
     """The same for the cross-entropy of logits z, by log-sum-exp, all rows at once:
 
-    ℓ = (Σ t) log(Σ exp z) - Σ t z,   dℓ/dz = (Σ t) softmax(z) - t.
+    ℓ = (Σ t) log(Σ exp z) - Σ t z,   dℓ/dz = (Σ t) softmax(z) - t
+
+    with ℓ no larger than the parameter, if there is one.
 
     A transposed tile has the rows in its lanes.
     """
@@ -549,7 +557,10 @@ def cross_entropy(output, delta, stride, at, position, rows, inverse, scratch, r
         weight = 1.0
         if plan.weight != 0:
             weight = np.float64(pointer(scratch, plan.weight)[row])
-        value += weight * (mass[r] * scratch[4 * BLOCK + r] + rest[r])
+        loss = np.float64(mass[r] * scratch[4 * BLOCK + r] + rest[r])
+        if plan.parameter > 0 and loss > plan.parameter:
+            loss = plan.parameter
+        value += weight * loss
         if has_delta:
             scratch[5 * BLOCK] = weight * inverse
             scratch[5 * BLOCK + 1] = scratch[5 * BLOCK] * mass[r] / total[r]
@@ -581,7 +592,12 @@ def output_loss(like, plan, at, position, inverse, first, rows, scratch):
     place = position + first
     upstream = shifted(scratch, ROW_TILE * BLOCK)
     room = shifted(upstream, last.out_blocks * AREA)
-    if plan.kind == EVALUATE:
+    if inverse == 0:  # weights that sum to zero hide even a loss that overflows
+        doubles(result)[0] = 0.0
+        for block in range(last.out_blocks if plan.kind != EVALUATE else 0):
+            for i in range(0, rows * BLOCK, BLOCK):
+                store(delta, block * stride + i, 0.0)
+    elif plan.kind == EVALUATE:
         call(plan.group_loss, (y, null(like), stride, at, place, rows, inverse, room, result))
     elif last.is_identity:
         call(plan.group_loss, (y, delta, stride, at, place, rows, inverse, room, result))
@@ -688,6 +704,26 @@ def renew_transposed(like, plan, table, level, out_block, in_block, offset, heig
         call(table.transpose_weight, (weight, to, scratch, height, width))
 
 
+@inlined
+def squared_norm(x, n):
+    """In double, since the square of a float32 overflows from 1.8e19 on."""
+    a = b = c = d = 0.0
+    for i in range(0, n, 4):
+        a += np.float64(x[i]) * np.float64(x[i])
+        b += np.float64(x[i + 1]) * np.float64(x[i + 1])
+        c += np.float64(x[i + 2]) * np.float64(x[i + 2])
+        d += np.float64(x[i + 3]) * np.float64(x[i + 3])
+    return (a + b) + (c + d)
+
+
+@inlined
+def note_squares(like, plan, index, offset, height):
+    """What l2_by_weight adds to the loss needs the weights as they are before the update."""
+    if plan.l2_by_weight != 0:
+        weight = number_at(like, plan.parameters, offset)
+        doubles(plan.tile_squares)[index] = squared_norm(weight, height * BLOCK)
+
+
 def fused_tiles(like, at, begin, end, rows, scalars, scratch, position, thread):
     """Gradient of each tile, and of the bias with the first of a block column: updated at once.
 
@@ -716,6 +752,7 @@ def fused_tiles(like, at, begin, end, rows, scalars, scratch, position, thread):
                     break
         level, out_block, in_block, offset, height = tile_of(plan, index)
         layer = layer_at(plan.layers, level)
+        note_squares(like, plan, index, offset, height)
         dy = gradient_into(
             like, plan, table, level, out_block, in_block, rows, height, zeros, 0, scratch
         )
@@ -725,18 +762,6 @@ def fused_tiles(like, at, begin, end, rows, scalars, scratch, position, thread):
             call(table.bias_gradient, (dy, rows, zeros, scratch))
             bias = layer.bias_at + out_block * BLOCK
             update_at(like, plan, bias, scratch, BLOCK, scalars + SCALARS_SIZE)
-
-
-@inlined
-def squared_norm(x, n):
-    """In double, since the square of a float32 overflows from 1.8e19 on."""
-    a = b = c = d = 0.0
-    for i in range(0, n, 4):
-        a += np.float64(x[i]) * np.float64(x[i])
-        b += np.float64(x[i + 1]) * np.float64(x[i + 1])
-        c += np.float64(x[i + 2]) * np.float64(x[i + 2])
-        d += np.float64(x[i + 3]) * np.float64(x[i + 3])
-    return (a + b) + (c + d)
 
 
 def accumulate_tiles(like, at, begin, end, rows, first_slab, l2, scratch):
@@ -755,6 +780,7 @@ def accumulate_tiles(like, at, begin, end, rows, first_slab, l2, scratch):
         )
         for i in range(0, height * BLOCK, BLOCK):
             store(gradient, i, load(scratch, i) + load(weight, i) * l2)
+        note_squares(like, plan, index, offset, height)
         norm = squared_norm(gradient, height * BLOCK)
         if in_block == 0 and layer.uses_bias:
             bias = number_at(like, plan.gradient, layer.bias_at + out_block * BLOCK)
@@ -783,18 +809,24 @@ def apply_tiles(like, at, begin, end, scalars, scratch):
 
 
 @inlined
-def inverse_normaliser(like, plan, position, rows):
-    """1 / what the loss over these rows is divided by; 0 for weight 0."""
-    if plan.normaliser == NOTHING:
-        return 1.0
+def weight_sum(like, plan, position, rows):
+    """The sum of the sample weights of these rows."""
     total = float(rows)
     if plan.weight != 0:
         total = 0.0
         for i in range(rows):
             total += np.float64(pointer(like, plan.weight)[row_at(plan, position + i)])
-    if plan.normaliser == WEIGHT_TIMES_OUTPUTS:
-        total *= plan.outputs
-    return 1 / total if total > 0 else 0.0
+    return total
+
+
+@inlined
+def inverse_normaliser(plan, mass):
+    """1 / what the loss over rows of this weight is divided by; 0 for weight 0."""
+    if mass <= 0:
+        return 0.0
+    if plan.normaliser == NOTHING:
+        return 1.0
+    return 1 / (mass * plan.outputs if plan.normaliser == WEIGHT_TIMES_OUTPUTS else mass)
 
 
 @inlined
@@ -812,40 +844,48 @@ def power(x, n):
 @inlined
 def set_scalars(plan, s, rate, step, l2):
     """The numbers of one update; Adam's bias corrections are moved out of the loop."""
+    gain = 1.0
     s.rate = rate
+    if plan.rate_in_velocity != 0:
+        gain, s.rate = rate, 1.0
     s.momentum, s.beta_1, s.beta_2 = plan.momentum, plan.beta_1, plan.beta_2
     s.epsilon, s.nesterov = plan.epsilon, plan.nesterov
-    s.shrink, s.clip, s.decay = 1.0, 1.0, plan.weight_decay
+    s.shrink, s.clip, s.decay = 1.0, gain, (plan.weight_decay + l2) * gain
     if plan.corrects_bias:
         correction = root(1 - power(plan.beta_2, step))
         s.rate = rate * correction / (1 - power(plan.beta_1, step))
-        s.epsilon = plan.epsilon * correction
+        if plan.epsilon_hat == 0:
+            s.epsilon = plan.epsilon * correction
     if plan.decouples_decay:
         s.shrink = 1 - rate * plan.weight_decay
-        s.decay = 0.0
-    s.decay = s.decay + l2
+        s.decay = l2
 
 
 def run(like, at, thread):
-    """Every thread of the plan runs the same job."""
+    """Rows [first, end) of the job, the same on every thread of the plan."""
     plan = plan_at(at, 0)
     table = table_at(plan.table, 0)
     scratch = number_at(like, plan.scratch, thread * plan.scratch_size)
     begin = plan.tile_count * thread // plan.threads
     end = plan.tile_count * (thread + 1) // plan.threads
-    start_step, scalars = plan.step, plan.scalars + 2 * thread * SCALARS_SIZE
-    training, epoch_loss, l2 = plan.kind == TRAIN, 0.0, 0.0
-    if training:
-        l2 = plan.l2
+    scalars = plan.scalars + 2 * thread * SCALARS_SIZE
+    first_step, end_step = plan.first // plan.batch, (plan.end + plan.batch - 1) // plan.batch
+    updates = longs(plan.updates)[0] - first_step  # made before this epoch
+    training, epoch_loss, epoch_penalty = plan.kind == TRAIN, 0.0, 0.0
     if thread == 0:
         plan.next_poll = now() + POLL_INTERVAL
-    for step in range((plan.rows + plan.batch - 1) // plan.batch):
+    for step in range(first_step, end_step):
         position = step * plan.batch
         batch = min(plan.batch, plan.rows - position)
-        inverse = inverse_normaliser(like, plan, position, batch)
+        mass = weight_sum(like, plan, position, batch)
+        inverse, l2 = inverse_normaliser(plan, mass), 0.0
+        if training:
+            l2 = plan.l2
+            if plan.l2_by_weight != 0:
+                l2 = l2 / mass if mass > 0 else 0.0
         fused = training and batch <= plan.slab and plan.clip_norm == 0
         if training:
-            rate, update = doubles(plan.rates)[step], start_step + step + 1
+            rate, update = doubles(plan.rates)[step], updates + step + 1
             set_scalars(plan, scalars_at(scalars, 0), rate, update, l2 if fused else 0.0)
             set_scalars(plan, scalars_at(scalars, 1), rate, update, 0.0)
         total = 0.0
@@ -880,17 +920,24 @@ def run(like, at, thread):
                 norm = 0.0
                 for index in range(plan.tile_count):
                     norm += doubles(plan.tile_norm)[index]
-                scalars_at(scalars, 1).clip = min(1.0, plan.clip_norm / (root(norm) + 1e-6))
+                s = scalars_at(scalars, 1)
+                s.clip = s.clip * min(1.0, plan.clip_norm / (root(norm) + 1e-6))
             call(table.apply_tiles, (like, at, begin, end, scalars + SCALARS_SIZE, scratch))
             wait(plan)
         if thread == 0:
             share = 1.0 if plan.normaliser == NOTHING else batch / plan.rows
             epoch_loss += total * inverse * share
             if training:
-                plan.step = start_step + step + 1
+                if plan.l2_by_weight != 0:
+                    squares = 0.0
+                    for index in range(plan.tile_count):
+                        squares += doubles(plan.tile_squares)[index]
+                    epoch_penalty += 0.5 * l2 * squares * share
+                longs(plan.updates)[0] = updates + step + 1
                 plan.steps += 1
     if thread == 0:
-        plan.loss = epoch_loss
+        plan.loss += epoch_loss + epoch_penalty
+        plan.penalty += epoch_penalty
 
 
 # --------------------------------------------------------------------------- inference

@@ -176,6 +176,17 @@ def test_the_key_knows_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert numba_compile._fingerprint() == before
 
 
+@pytest.mark.parametrize(("setting", "matters"), [("NUM_THREADS", False), ("OPT", True)])
+def test_the_key_knows_the_settings(
+    monkeypatch: pytest.MonkeyPatch, setting: str, matters: bool
+) -> None:
+    """Those that change code, and no other: joblib sets the number of threads in its workers."""
+    fingerprint = numba_compile._fingerprint.__wrapped__
+    before = fingerprint()
+    monkeypatch.setenv(f"NUMBA_{setting}", "1")
+    assert (fingerprint() != before) == matters
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one is taken, and at last none."""
     blocked = tmp_path / "file"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from types import FrameType, ModuleType
 
 import numpy as np
 import pytest
 from fastnn.kernels.pace import LONGEST, Pace
 from networks import OPTIMIZERS
 
-from fastnn.engines import LayerSpec, LossSpec, load
+from fastnn.engines import LayerSpec, LossSpec
 
 BATCH = 10
 
@@ -68,16 +70,17 @@ def test_a_clock_that_stands_still() -> None:
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_the_result_does_not_depend_on_it(dtype: np.dtype, shuffle: bool) -> None:
+def test_the_result_does_not_depend_on_it(
+    compiled: ModuleType, dtype: np.dtype, shuffle: bool
+) -> None:
     """A network whose epochs are cut into parts ends where one in a piece ends."""
-    cython = load("cython")
     layers = (LayerSpec(7, 33, "tanh", True), LayerSpec(33, 3, "softmax", True, dropout=0.2))
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(5003, 7)).astype(dtype), rng.integers(3, size=5003)
     rates = np.linspace(1e-2, 1e-3, -(-len(X) // 16))
     found = []
     for threads, exactly in ((1, True), (2, True), (2, False)):
-        network = cython.Network(layers, dtype)
+        network = compiled.Network(layers, dtype)
         network.set_parameters(np.random.default_rng(1).normal(size=network.size).astype(dtype))
         loss = LossSpec("cross_entropy", fused=True)
         with network.trainer(loss, OPTIMIZERS["adam"], 16, 3, threads, exactly) as trainer:
@@ -88,3 +91,38 @@ def test_the_result_does_not_depend_on_it(dtype: np.dtype, shuffle: bool) -> Non
     assert (one == two).all()
     assert (one == parts).all()
     np.testing.assert_allclose(found[2][0], found[0][0], rtol=1e-12)
+
+
+def test_an_interrupt_leaves_a_whole_step(compiled: ModuleType) -> None:
+    """Wherever it comes, within a part or between two: as many steps as were counted."""
+    layers = (LayerSpec(64, 48, "tanh", True), LayerSpec(48, 3, "softmax", True))
+    loss, batch = LossSpec("cross_entropy", fused=True), 16
+    rng = np.random.default_rng(2)
+    X, y = rng.normal(size=(100_000, 64)).astype(np.float32), rng.integers(3, size=100_000)
+    rates = np.full(-(-len(X) // batch), 1e-3)
+
+    def trained(rows: int, interrupt: float, *threads: int | bool) -> tuple[int, np.ndarray]:
+        network = compiled.Network(layers, np.float32)
+        start = np.random.default_rng(3).normal(0, 0.1, network.size)
+        network.set_parameters(start.astype(np.float32))
+        with network.trainer(loss, OPTIMIZERS["adam"], batch, 0, *threads) as trainer:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, interrupt)
+                trainer.epoch(X[:rows], y[:rows], None, 0, rates, False)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        assert trainer.steps == network.get_state()[0]
+        return trainer.steps, network.get_parameters()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for seconds in (0.002, 0.007, 0.015):
+            steps, found = trained(len(X), seconds, 2, False)
+            assert (found == trained(min(steps * batch, len(X)), 0)[1]).all()
+    finally:
+        signal.signal(signal.SIGALRM, before)
