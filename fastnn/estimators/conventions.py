@@ -8,6 +8,7 @@ learning rate changes between epochs.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from .. import losses, optimizers
 from ..engines import LossSpec, OptimizerSpec
 from ..layers import Dense, Dropout, Layer
+from ..layers import check as check_layers
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import Constant, Plateau, Schedule
 
@@ -44,6 +46,11 @@ _OWN_SOLVERS = ("sgd", "adam")
 def activation(name: Any) -> Any:
     """The activation as ``Dense`` takes it."""
     return _ACTIVATIONS.get(name, name) if isinstance(name, str) else name
+
+
+def check_activations(activations: Iterable[Any]) -> None:
+    """Raise for what no hidden layer can have."""
+    check_layers([*(Dense(1, activation(given)) for given in activations), Dense(1)])
 
 
 def layers(
@@ -110,6 +117,12 @@ class Loss(NamedTuple):
         safe = np.where(target > 0, target, 1.0).astype(np.float64)
         rows: Array = (safe * np.log(safe) * (target > 0) - target).sum(axis=1)
         return rows
+
+
+def check_loss(loss: Any) -> None:
+    """Raise for a callable that is no custom loss; names are among the constraints."""
+    if not isinstance(loss, str):
+        losses.resolve(loss, "identity")
 
 
 def classification_loss(loss: Any, out_activation: str, dtype: Any) -> Loss:

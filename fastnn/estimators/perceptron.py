@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -31,6 +31,7 @@ from sklearn.utils.validation import (
 
 from .. import checks, threads
 from ..callbacks import Callbacks
+from ..custom import CustomActivation, CustomLoss
 from ..engines import ACTIVATIONS, Trainer
 from ..errors import unknown_name
 from ..model import Sequential
@@ -125,6 +126,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         "engine": [str],
     }
 
+    loss: Any  # a parameter of both, in different places
     _model: Sequential
     _rule: Rule
     _online: _Online
@@ -159,12 +161,13 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """The activation of each hidden layer."""
         wanted = self.activation
         if not isinstance(wanted, (tuple, list)):
-            return (wanted,) * hidden
+            wanted = (wanted,) * hidden
         if len(wanted) != hidden:
             raise ValueError(f"activation names {len(wanted)} layers, there are {hidden} hidden")
         for name in wanted:
             if isinstance(name, str) and name not in ("logistic", *ACTIVATIONS):
                 raise unknown_name("activation", name, ("logistic", *ACTIVATIONS))
+        conventions.check_activations(wanted)
         return tuple(wanted)
 
     def _dropouts(self, hidden: int) -> tuple[float, ...]:
@@ -213,6 +216,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """Check everything, build the network if there is none, and train it."""
         sizes = self._hidden_sizes()
         activations, dropouts = self._activations(len(sizes)), self._dropouts(len(sizes))
+        conventions.check_loss(self.loss)
         watch_callbacks = Callbacks(() if self.callbacks is None else self.callbacks)
         is_first = "_model" not in self.__dict__ or not (self.warm_start or incremental)
         self._drop_online()
@@ -559,6 +563,12 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         ------
         TypeError
             For a parameter that is no plain data, such as a callback; it is named.
+        ValueError
+            If two different custom functions have one name.
+
+        Notes
+        -----
+        Custom activations and losses are named in the file, their code is not there.
         """
         from . import storage  # noqa: PLC0415 - few need it
 
@@ -566,7 +576,12 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         storage.save(self, path)
 
     @classmethod
-    def load(cls, path: Any, engine: str | None = None) -> Self:
+    def load(
+        cls,
+        path: Any,
+        engine: str | None = None,
+        custom: Mapping[str, CustomActivation | CustomLoss] | None = None,
+    ) -> Self:
         """Read what ``save`` wrote.
 
         Parameters
@@ -574,6 +589,8 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         path : str or path
         engine : str, optional
             In the place of the one that the estimator was made with.
+        custom : mapping of str to CustomActivation or CustomLoss, optional
+            The custom functions that the file names, by name.
 
         Returns
         -------
@@ -584,10 +601,12 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         ------
         fastnn.files.FileFormatError
             If the file is not such a file, or of another kind of estimator.
+        TypeError, ValueError
+            If ``custom`` holds something else, or lacks a function that the file names.
         """
         from . import storage  # noqa: PLC0415
 
-        found: Self = storage.load(cls, path, engine)
+        found: Self = storage.load(cls, path, engine, custom)
         return found
 
     def __getstate__(self) -> dict[str, Any]:
