@@ -29,6 +29,9 @@ from .conventions import Loss, Rule, say
 
 Array = NDArray[Any]
 
+#: What an estimator has that is bound to a process or to a call: no copy takes it over.
+RUNNING = ("_online", "_online_values", "_claim")
+
 LOSS = "loss"  # the scoring that is the negative loss of the validation set
 
 
@@ -276,8 +279,8 @@ def _end(estimator: Any, task: Any, data: Data, logs: dict[str, float]) -> bool:
 
 def _fitted_attributes(estimator: Any) -> dict[str, Any]:
     """What makes an estimator of equal parameters predict as this one does now."""
-    names = estimator.get_params(deep=False)
-    state = {k: v for k, v in vars(estimator).items() if k not in names and k != "_online"}
+    left_out = {*estimator.get_params(deep=False), *RUNNING}
+    state = {k: v for k, v in vars(estimator).items() if k not in left_out}
     state = {k: v for k, v in state.items() if "callback" not in k}
     return state | {"_model": copy.deepcopy(estimator._model)}
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 import joblib
 import numpy as np
@@ -54,9 +55,10 @@ except ImportError:  # pragma: no cover - older scikit-learn
         return method
 
 
-__all__ = ["Perceptron", "with_callbacks"]
+__all__ = ["Perceptron", "one_at_a_time", "with_callbacks"]
 
 Array = NDArray[Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 #: The layout of a pickled estimator; raised when an older one can no longer be read.
 _STATE_VERSION = 1
@@ -73,6 +75,26 @@ _TRAINING_STATE = (
 
 #: Results that a new fit begins without; a stripped estimator keeps them.
 _RESULTS = ("best_loss_", "best_validation_score_")
+
+
+def one_at_a_time(method: Method) -> Method:
+    """A method that trains; RuntimeError while another of the same estimator does."""
+
+    @wraps(method)
+    def training(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # A claim, no lock: KeyboardInterrupt comes after calls, and to give it up needs none.
+        me = object()
+        try:
+            if self.__dict__.setdefault("_claim", me) is not me:
+                raise RuntimeError(
+                    f"this {type(self).__name__} is being trained already: one training at a time"
+                )
+            return method(self, *args, **kwargs)
+        finally:
+            if self._claim is me:
+                del self._claim
+
+    return cast(Method, training)
 
 
 class _Online(NamedTuple):
@@ -127,6 +149,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     }
 
     loss: Any  # a parameter of both, in different places
+    _claim: object = None  # who trains
     _model: Sequential
     _rule: Rule
     _online: _Online
@@ -610,9 +633,9 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the running trainer."""
+        """Everything but what belongs to a running training."""
         state = dict(super().__getstate__())
-        for name in ("_online", "_online_values"):
+        for name in course.RUNNING:
             state.pop(name, None)
         return state | {"_state_version": _STATE_VERSION}
 
