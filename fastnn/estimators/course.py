@@ -70,7 +70,7 @@ def run(
     model, n = estimator._model, data.X.shape[0]
     size = batch_size(estimator.batch_size, n)
     threads = estimator._thread_count(STEP_FLOPS * size)
-    trainer = model._trainer(loss.row, rule.spec, size, threads)
+    trainer = model._trainer(loss.row, rule.spec, size, threads, estimator.threads is not None)
     constants = loss.constants(data.target)
     order = np.arange(n)
     epochs = 1 if incremental else estimator.max_iter
@@ -84,7 +84,7 @@ def run(
                 watch.callbacks.call("on_epoch_begin", rule.epoch, {})
                 task = _begin(estimator, watch, "epoch")
                 if estimator.shuffle:
-                    order = _shuffled(order, random_state)
+                    random_state.shuffle(order)  # the swaps of sklearn.utils.shuffle, unchecked
                 rates = rule.rates(-(-n // size), epochs)
                 value, penalty = _epoch(trainer, data, rule.epoch, rates, order, size)
                 constant = _constant(constants, data.weight, order, size)
@@ -109,14 +109,6 @@ def run(
         warnings.warn("Training interrupted by user.", stacklevel=2)
     if estimator.early_stopping and estimator._best_parameters is not None:
         model._set_parameters(estimator._best_parameters)
-
-
-def _shuffled(order: Array, random_state: Any) -> Array:
-    """What ``sklearn.utils.shuffle`` gives, without its half a millisecond of checks."""
-    places = np.arange(len(order))
-    random_state.shuffle(places)
-    shuffled: Array = order[places]
-    return shuffled
 
 
 def batch_size(wanted: Any, rows: int) -> int:
