@@ -67,8 +67,7 @@ PARAMETERS = """\
     progress : bool, default=False
         A progress bar on stderr.
     threads : int or None, default=None
-        Exactly so many; None chooses, and takes fewer while that is faster. The result does
-        not depend on it.
+        Exactly so many; None chooses. The result does not depend on it.
     engine : {"auto", "cython", "numba", "numpy"}, default="auto"
 """
 
