@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import scale
@@ -328,3 +331,83 @@ def test_save_names_what_it_cannot_keep(tmp_path: Path) -> None:
     model.to_sequential().save(path)
     with pytest.raises(FileFormatError, match="no estimator"):
         MLPClassifier.load(path)
+
+
+class _Paused(fastnn.Callback):
+    """Holds a fit at the end of its first epoch until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_there, self.may_go = threading.Event(), threading.Event()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        self.is_there.set()
+        assert self.may_go.wait(30)
+
+
+def test_one_training_at_a_time() -> None:
+    """A second one is refused; copies, clones and predictions are not."""
+    pause = _Paused()
+    model = classifier(callbacks=[pause], max_iter=2)
+    expected = classifier(max_iter=2).fit(X, Y)
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(model.fit, X, Y)
+        try:
+            assert pause.is_there.wait(30)
+            for second in (
+                lambda: model.fit(X, Y),
+                lambda: model.fit(X[:, 1:], "nonsense"),
+                lambda: model.partial_fit(X, Y),
+                lambda: model.partial_fit(X[:1], Y[:1], classes=np.unique(Y)),
+            ):
+                with pytest.raises(RuntimeError, match="MLPClassifier is being trained already"):
+                    second()
+            assert model.predict(X).shape == Y.shape
+            copied = copy.copy(model).set_params(callbacks=None, warm_start=True)
+            clone(copied).fit(X, Y)
+        finally:
+            pause.may_go.set()
+        fit.result(30)
+    assert model.loss_curve_ == expected.loss_curve_
+    np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
+    model.partial_fit(X, Y)
+
+
+def test_a_training_from_within_is_refused() -> None:
+    class Nested(fastnn.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+            model.partial_fit(XD, YD)
+
+    model = regressor(callbacks=[Nested()])
+    with pytest.raises(RuntimeError, match="MLPRegressor is being trained already"):
+        model.fit(XD, YD)
+
+
+def test_a_training_that_fails_leaves_the_next_one_free() -> None:
+    model = regressor()
+    for mistake in (lambda: model.fit(XD, YD[1:]), lambda: model.partial_fit(XD * np.nan, YD)):
+        with pytest.raises(ValueError, match=r"inconsistent|NaN"):
+            mistake()
+    assert model.fit(XD, YD).partial_fit(XD[:1], YD[:1]).partial_fit(XD[:1], YD[:1]).t_ > 0
+
+
+def test_rows_from_many_threads_are_whole_updates() -> None:
+    """Each row is learned or refused, whoever comes."""
+    model = regressor().partial_fit(XD[:1], YD[:1])
+
+    def learn(first: int) -> int:
+        learned = 0
+        for k in range(first, first + 200):
+            row = k % len(XD)
+            try:
+                model.partial_fit(XD[row : row + 1], YD[row : row + 1])
+            except RuntimeError:
+                continue
+            learned += 1
+        return learned
+
+    with ThreadPoolExecutor(4) as pool:
+        learned = sum(pool.map(learn, range(0, 800, 200)))
+    assert 1 <= learned <= 800
+    assert model.t_ == 1 + learned
+    assert np.isfinite(model.predict(XD)).all()

@@ -8,6 +8,7 @@ learning rate changes between epochs.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from .. import losses, optimizers
 from ..engines import LossSpec, OptimizerSpec
 from ..layers import Dense, Dropout, Layer
+from ..layers import check as check_layers
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import Constant, Plateau, Schedule
 
@@ -44,6 +46,11 @@ _OWN_SOLVERS = ("sgd", "adam")
 def activation(name: Any) -> Any:
     """The activation as ``Dense`` takes it."""
     return _ACTIVATIONS.get(name, name) if isinstance(name, str) else name
+
+
+def check_activations(activations: Iterable[Any]) -> None:
+    """Raise for what no hidden layer can have."""
+    check_layers([*(Dense(1, activation(given)) for given in activations), Dense(1)])
 
 
 def layers(
@@ -112,6 +119,12 @@ class Loss(NamedTuple):
         return rows
 
 
+def check_loss(loss: Any) -> None:
+    """Raise for a callable that is no custom loss; names are among the constraints."""
+    if not isinstance(loss, str):
+        losses.resolve(loss, "identity")
+
+
 def classification_loss(loss: Any, out_activation: str, dtype: Any) -> Loss:
     """The log loss, summed over the outputs; or any loss of the package.
 
@@ -160,9 +173,12 @@ class Rule:
 
     def rates(self, steps: int, epochs: int) -> Array:
         """The learning rate of each step of the next epoch, (steps,)."""
+        rates: Array
         if self.schedule is None:
-            return np.full(steps, self.rate)
-        rates: Array = np.require(
+            rates = np.empty(steps)
+            rates.fill(self.rate)  # np.full takes some microseconds of every epoch
+            return rates
+        rates = np.require(
             self.schedule.rates(self.epoch, steps, max(epochs, self.epoch + 1)),
             np.float64,
             ["C", "A"],

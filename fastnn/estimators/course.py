@@ -29,6 +29,9 @@ from .conventions import Loss, Rule, say
 
 Array = NDArray[Any]
 
+#: What an estimator has that is bound to a process or to a call: no copy takes it over.
+RUNNING = ("_online", "_online_values", "_claim")
+
 LOSS = "loss"  # the scoring that is the negative loss of the validation set
 
 
@@ -81,7 +84,7 @@ def run(
                 watch.callbacks.call("on_epoch_begin", rule.epoch, {})
                 task = _begin(estimator, watch, "epoch")
                 if estimator.shuffle:
-                    order = _shuffled(order, random_state)
+                    random_state.shuffle(order)  # the swaps of sklearn.utils.shuffle, unchecked
                 rates = rule.rates(-(-n // size), epochs)
                 value, penalty = _epoch(trainer, data, rule.epoch, rates, order, size)
                 constant = _constant(constants, data.weight, order, size)
@@ -106,14 +109,6 @@ def run(
         warnings.warn("Training interrupted by user.", stacklevel=2)
     if estimator.early_stopping and estimator._best_parameters is not None:
         model._set_parameters(estimator._best_parameters)
-
-
-def _shuffled(order: Array, random_state: Any) -> Array:
-    """What ``sklearn.utils.shuffle`` gives, without its half a millisecond of checks."""
-    places = np.arange(len(order))
-    random_state.shuffle(places)
-    shuffled: Array = order[places]
-    return shuffled
 
 
 def batch_size(wanted: Any, rows: int) -> int:
@@ -276,8 +271,8 @@ def _end(estimator: Any, task: Any, data: Data, logs: dict[str, float]) -> bool:
 
 def _fitted_attributes(estimator: Any) -> dict[str, Any]:
     """What makes an estimator of equal parameters predict as this one does now."""
-    names = estimator.get_params(deep=False)
-    state = {k: v for k, v in vars(estimator).items() if k not in names and k != "_online"}
+    left_out = {*estimator.get_params(deep=False), *RUNNING}
+    state = {k: v for k, v in vars(estimator).items() if k not in left_out}
     state = {k: v for k, v in state.items() if "callback" not in k}
     return state | {"_model": copy.deepcopy(estimator._model)}
 

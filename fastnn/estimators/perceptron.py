@@ -11,9 +11,10 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 import joblib
 import numpy as np
@@ -31,6 +32,7 @@ from sklearn.utils.validation import (
 
 from .. import checks, threads
 from ..callbacks import Callbacks
+from ..custom import CustomActivation, CustomLoss
 from ..engines import ACTIVATIONS, Trainer
 from ..errors import unknown_name
 from ..model import Sequential
@@ -53,9 +55,10 @@ except ImportError:  # pragma: no cover - older scikit-learn
         return method
 
 
-__all__ = ["Perceptron", "with_callbacks"]
+__all__ = ["Perceptron", "one_at_a_time", "with_callbacks"]
 
 Array = NDArray[Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 #: The layout of a pickled estimator; raised when an older one can no longer be read.
 _STATE_VERSION = 1
@@ -72,6 +75,26 @@ _TRAINING_STATE = (
 
 #: Results that a new fit begins without; a stripped estimator keeps them.
 _RESULTS = ("best_loss_", "best_validation_score_")
+
+
+def one_at_a_time(method: Method) -> Method:
+    """A method that trains; RuntimeError while another of the same estimator does."""
+
+    @wraps(method)
+    def training(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # A claim, no lock: KeyboardInterrupt comes after calls, and to give it up needs none.
+        me = object()
+        try:
+            if self.__dict__.setdefault("_claim", me) is not me:
+                raise RuntimeError(
+                    f"this {type(self).__name__} is being trained already: one training at a time"
+                )
+            return method(self, *args, **kwargs)
+        finally:
+            if self._claim is me:
+                del self._claim
+
+    return cast(Method, training)
 
 
 class _Online(NamedTuple):
@@ -125,6 +148,8 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         "engine": [str],
     }
 
+    loss: Any  # a parameter of both, in different places
+    _claim: object = None  # who trains
     _model: Sequential
     _rule: Rule
     _online: _Online
@@ -159,12 +184,13 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """The activation of each hidden layer."""
         wanted = self.activation
         if not isinstance(wanted, (tuple, list)):
-            return (wanted,) * hidden
+            wanted = (wanted,) * hidden
         if len(wanted) != hidden:
             raise ValueError(f"activation names {len(wanted)} layers, there are {hidden} hidden")
         for name in wanted:
             if isinstance(name, str) and name not in ("logistic", *ACTIVATIONS):
                 raise unknown_name("activation", name, ("logistic", *ACTIVATIONS))
+        conventions.check_activations(wanted)
         return tuple(wanted)
 
     def _dropouts(self, hidden: int) -> tuple[float, ...]:
@@ -213,6 +239,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """Check everything, build the network if there is none, and train it."""
         sizes = self._hidden_sizes()
         activations, dropouts = self._activations(len(sizes)), self._dropouts(len(sizes))
+        conventions.check_loss(self.loss)
         watch_callbacks = Callbacks(() if self.callbacks is None else self.callbacks)
         is_first = "_model" not in self.__dict__ or not (self.warm_start or incremental)
         self._drop_online()
@@ -559,6 +586,12 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         ------
         TypeError
             For a parameter that is no plain data, such as a callback; it is named.
+        ValueError
+            If two different custom functions have one name.
+
+        Notes
+        -----
+        Custom activations and losses are named in the file, their code is not there.
         """
         from . import storage  # noqa: PLC0415 - few need it
 
@@ -566,7 +599,12 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         storage.save(self, path)
 
     @classmethod
-    def load(cls, path: Any, engine: str | None = None) -> Self:
+    def load(
+        cls,
+        path: Any,
+        engine: str | None = None,
+        custom: Mapping[str, CustomActivation | CustomLoss] | None = None,
+    ) -> Self:
         """Read what ``save`` wrote.
 
         Parameters
@@ -574,6 +612,8 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         path : str or path
         engine : str, optional
             In the place of the one that the estimator was made with.
+        custom : mapping of str to CustomActivation or CustomLoss, optional
+            The custom functions that the file names, by name.
 
         Returns
         -------
@@ -584,16 +624,18 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         ------
         fastnn.files.FileFormatError
             If the file is not such a file, or of another kind of estimator.
+        TypeError, ValueError
+            If ``custom`` holds something else, or lacks a function that the file names.
         """
         from . import storage  # noqa: PLC0415
 
-        found: Self = storage.load(cls, path, engine)
+        found: Self = storage.load(cls, path, engine, custom)
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the running trainer."""
+        """Everything but what belongs to a running training."""
         state = dict(super().__getstate__())
-        for name in ("_online", "_online_values"):
+        for name in course.RUNNING:
             state.pop(name, None)
         return state | {"_state_version": _STATE_VERSION}
 

@@ -18,7 +18,7 @@ from . import conventions
 from .conventions import Loss
 from .course import Data
 from .documentation import documented
-from .perceptron import Perceptron, with_callbacks
+from .perceptron import Perceptron, one_at_a_time, with_callbacks
 
 Array = NDArray[Any]
 
@@ -89,6 +89,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ training
 
+    @one_at_a_time
     @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
@@ -115,11 +116,18 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+        RuntimeError
+            If another training of this estimator is running.
         """
         validation = (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, incremental=False, validation=validation)
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @one_at_a_time
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch, going on from the present state.
 

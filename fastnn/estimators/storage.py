@@ -1,18 +1,20 @@
 """Fitted estimators in safetensors files: the network's file with a description beside it.
 
-The description is JSON: the parameters of the constructor, the classes, the counts. What is
-no plain data cannot be in it, and is named.
+The description is JSON: the parameters of the constructor, the classes, the counts. A custom
+function stands there by its name. What else is no plain data cannot be in it, and is named.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
-from .. import files
+from .. import checks, files
+from ..custom import CustomActivation, CustomLoss
 
 ESTIMATOR = "estimator"  # the name of the description in the file's metadata
 _VERSION = 1
@@ -45,11 +47,15 @@ def save(estimator: Any, path: Any) -> None:
             raise TypeError("classes_ holds objects that are no text: they cannot be saved")
         description["classes"] = {"dtype": classes.dtype.str, "values": classes.tolist()}
         description["target"] = estimator._label_binarizer.y_type_
+    _check_names(estimator)
     files.save_model(estimator._model, path, metadata={ESTIMATOR: json.dumps(description)})
 
 
-def load(kind: type[Any], path: Any, engine: str | None) -> Any:
-    """An estimator of ``kind`` from a file."""
+def load(
+    kind: type[Any], path: Any, engine: str | None, custom: Mapping[str, Any] | None = None
+) -> Any:
+    """An estimator of ``kind`` from a file; ``custom`` has the functions that it names."""
+    custom = _check_custom(custom)
     metadata = files.read_metadata(path)
     if ESTIMATOR not in metadata:
         raise files.FileFormatError(f"{path} holds a network, but no estimator: use fastnn.load")
@@ -64,7 +70,9 @@ def load(kind: type[Any], path: Any, engine: str | None) -> Any:
             raise files.FileFormatError(
                 f"{path} holds a {description['class']}, not a {kind.__name__}"
             )
-        arguments = {name: _from_plain(value) for name, value in description["parameters"].items()}
+        found = description["parameters"]
+        _check_found(_names_in(list(found.values())), custom, kind)
+        arguments = {name: _from_plain(value, custom) for name, value in found.items()}
         estimator = kind(**arguments)
         fitted = {
             name: value
@@ -81,7 +89,8 @@ def load(kind: type[Any], path: Any, engine: str | None) -> Any:
         raise files.FileFormatError(f"{path} has a damaged description: {error!r}") from error
     if engine is not None:
         estimator.engine = engine
-    model = files.load_model(path, engine=estimator.engine)
+    activations = {k: v for k, v in custom.items() if isinstance(v, CustomActivation)}
+    model = files.load_model(path, engine=estimator.engine, custom=activations)
     if (model.input_size, model.output_size) != (fitted["n_features_in_"], fitted["n_outputs_"]):
         raise files.FileFormatError(f"the description in {path} does not fit its network")
     estimator.__dict__.update(fitted, _model=model, _is_own_validation=False)
@@ -100,6 +109,8 @@ def _plain(name: str, value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, (CustomActivation, CustomLoss)):
+        return {"custom": value.name}
     if isinstance(value, tuple):
         return {"tuple": [_plain(name, item) for item in value]}
     if isinstance(value, list):
@@ -113,11 +124,63 @@ def _plain(name: str, value: Any) -> Any:
     )
 
 
-def _from_plain(value: Any) -> Any:
+def _from_plain(value: Any, custom: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
-        return [_from_plain(item) for item in value]
+        return [_from_plain(item, custom) for item in value]
+    if isinstance(value, dict) and "custom" in value:
+        return custom[value["custom"]]
     if isinstance(value, dict) and "tuple" in value:
-        return tuple(_from_plain(item) for item in value["tuple"])
+        return tuple(_from_plain(item, custom) for item in value["tuple"])
     if isinstance(value, dict):
-        return {key: _from_plain(item) for key, item in value["dict"]}
+        return {key: _from_plain(item, custom) for key, item in value["dict"]}
     return value
+
+
+# --------------------------------------------------------------------------- custom functions
+
+
+def _check_names(estimator: Any) -> None:
+    """Refuse two different custom functions of one name, which a file could not tell apart."""
+    activation = estimator.activation
+    given = activation if isinstance(activation, (tuple, list)) else [activation]
+    known: dict[str, Any] = {}
+    for one in (*given, estimator.loss):
+        if (
+            isinstance(one, (CustomActivation, CustomLoss))
+            and known.setdefault(one.name, one) != one
+        ):
+            raise ValueError(
+                f"two different custom functions are called {one.name!r}: give them names, name=…"
+            )
+
+
+def _check_custom(custom: Any) -> Mapping[str, Any]:
+    if not isinstance(custom, Mapping | None):
+        raise TypeError(f"custom must map names to custom functions, not {custom!r}")
+    wanted = "fastnn.activation(f) or fastnn.loss(f)"
+    for name, function in (custom or {}).items():
+        checks.instance(f"custom[{name!r}]", function, (CustomActivation, CustomLoss), wanted)
+    return custom or {}
+
+
+def _names_in(values: list[Any]) -> list[str]:
+    """The names of the custom functions in plain values."""
+    names: list[str] = []
+    for value in values:
+        if isinstance(value, dict) and "custom" in value:
+            names.append(str(value["custom"]))
+        elif isinstance(value, dict) and "tuple" in value:
+            names += _names_in(value["tuple"])
+        elif isinstance(value, list):
+            names += _names_in(value)
+    return names
+
+
+def _check_found(names: list[str], custom: Mapping[str, Any], kind: type[Any]) -> None:
+    missing = [name for name in dict.fromkeys(names) if name not in custom]
+    if missing:
+        example = ", ".join(f"{name!r}: {name}" for name in missing)
+        raise ValueError(
+            f"the estimator uses the custom function {missing[0]!r}, which is not in the file: "
+            f"{kind.__name__}.load(path, custom={{{example}}})"
+        )

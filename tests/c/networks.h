@@ -30,6 +30,20 @@ static const Case CASES[] = {
     {"no bias", 2, {16, 32, 16}, {"hard_swish", "hard_sigmoid"},
      "binary_cross_entropy_of_probabilities", "adagrad/1",
      .rows = 64, .batch = 16, .slab = 64, .unbiased = 1},
+    {"velocity", 2, {20, 70, 3}, {"tanh", "identity"}, "huber", "sgd/1",
+     .rows = 110, .batch = 44, .slab = 64, .weighted = 1, .nesterov = 1, .rate_in_velocity = 1,
+     .per_row = 1, .l2 = 2, .l2_by_weight = 1},
+    {"velocity clipped", 2, {18, 34, 4}, {"relu", "identity"}, "mse", "sgd/1",
+     .rows = 90, .batch = 60, .slab = 32, .weight_decay = 0.1, .clip_norm = 0.1,
+     .rate_in_velocity = 1, .per_row = 1, .l2 = 2, .l2_by_weight = 1},
+    {"no velocity", 2, {7, 19, 1}, {"relu", "identity"}, "poisson", "sgd/0",
+     .rows = 60, .batch = 25, .slab = 64, .rate_in_velocity = 1, .l2 = 2, .l2_by_weight = 1},
+    {"epsilon hat", 3, {12, 33, 20, 3}, {"relu", "tanh", "sigmoid"}, "binary_cross_entropy",
+     "adam/2", .rows = 110, .batch = 40, .slab = 64, .fused = 1, .weighted = 1, .per_row = 1,
+     .l2 = 2, .l2_by_weight = 1, .epsilon_hat = 1},
+    {"epsilon hat in slabs", 2, {16, 40, 5}, {"sigmoid", "softmax"}, "cross_entropy", "adam/2",
+     .rows = 100, .batch = 70, .slab = 32, .fused = 1, .labelled = 1, .weighted = 1, .l2 = 2,
+     .l2_by_weight = 1, .epsilon_hat = 1},
     {"wide", 2, {600, 68, 1}, {"relu", "identity"}, "quantile", "sgd/1",
      .rows = 70, .batch = 33, .slab = 64},
 };
@@ -70,7 +84,11 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
     plan->recipe.loss = index_of(engine->losses, c->loss);
     plan->recipe.fused = c->fused;
     plan->recipe.optimizer = index_of(engine->optimizers, c->optimizer);
+    plan->recipe.per_row = c->per_row;
     plan->recipe.nesterov = c->nesterov;
+    plan->recipe.epsilon_hat = c->epsilon_hat;
+    plan->recipe.rate_in_velocity = c->rate_in_velocity;
+    plan->recipe.l2_by_weight = c->l2_by_weight;
     plan->recipe.weight_decay = c->weight_decay;
     plan->recipe.l2 = c->l2;
     plan->recipe.clip_norm = c->clip_norm;
@@ -91,6 +109,8 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
     EACH(t, threads) plan->scratch[t] = zeroed(engine->scratch_size(network) * engine->itemsize);
     plan->row_loss = zeroed(c->slab / BLOCK * (int64_t)sizeof(double));
     plan->tile_norm = zeroed(plan->tile_count * (int64_t)sizeof(double));
+    if (c->l2_by_weight)
+        plan->tile_squares = zeroed(plan->tile_count * (int64_t)sizeof(double));
     Tile *tile = plan->tiles = zeroed(plan->tile_count * (int64_t)sizeof(Tile));
     EACH(l, c->depth) EACH(o, blocks_of(c, l + 1)) EACH(i, blocks_of(c, l))
         *tile++ = (Tile){(int32_t)l, (int32_t)o, (int32_t)i};
@@ -190,9 +210,10 @@ static Job job_of(const Set *s, JobKind kind, int64_t epoch)
                  .epoch = (uint64_t)epoch};
 }
 
-/* w after EPOCHS epochs; the loss of the last one. */
-static Real true_training(const Set *s, const Recipe *recipe, Real *w)
+/* w after EPOCHS epochs; the loss of the last one, and the penalty in it. */
+static Real true_training(const Set *s, const Recipe *usual, Real *w, Real *penalty)
 {
+    Recipe changing = *usual, *recipe = &changing;
     static Real gradient[PARAMETERS], m[PARAMETERS][2];
     static char is_weight[PARAMETERS];
     const Case *c = s->c;
@@ -208,12 +229,20 @@ static Real true_training(const Set *s, const Recipe *recipe, Real *w)
         const int64_t rows = c->batch < c->rows - first ? c->batch : c->rows - first;
         const Real share = loss->divisor == BY_NOTHING ? 1 : (Real)rows / c->rows;
         total = first ? total : 0;
+        *penalty = first ? *penalty : 0;
+        if (usual->l2_by_weight) {
+            Real mass = 0, squares = 0;
+            EACH(i, rows) mass += s->truth.weight[s->order[epoch][first + i]];
+            EACH(i, s->size) squares += is_weight[i] ? w[i] * w[i] : 0;
+            recipe->l2 = (double)(usual->l2 / mass);
+            *penalty += share * usual->l2 / mass * squares / 2;
+        }
         total += share * true_gradient(c, &s->truth, w, s->order[epoch], 1, SEED, (uint64_t)epoch,
                                        first, rows, recipe->parameter, gradient);
         true_update(optimizer->rule, recipe, s->rates[step % s->steps], step + 1, s->size,
                     is_weight, w, gradient, m);
     }
-    return total;
+    return total + *penalty;
 }
 
 /* Prediction: like the truth, and each row's the same alone as in company. */
@@ -287,9 +316,11 @@ static void check_network(const Case *c)
             continue;
         memcpy(first, trained, sizeof first);
         Real *w = truth_of(s.flat, s.size);
-        const Real loss = true_training(&s, &plan->recipe, w);
+        Real penalty;
+        const Real loss = true_training(&s, &plan->recipe, w, &penalty);
         expect_alike(trained[0], w, s.size, "training of", c->name);
         expect_near(job.loss, loss, tolerance * (1 + fabsl(loss)), "training loss of", c->name);
+        expect_near(job.penalty, penalty, tolerance * (1 + penalty), "penalty of", c->name);
         check_inference(&s, network, truth_of(trained[0], s.size));
     }
     release();

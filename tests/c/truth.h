@@ -146,7 +146,7 @@ static Real divisor_of(const Loss *loss, Real weights, int64_t outputs)
     return divisors[loss->divisor];
 }
 
-/* ---- optimizers: PyTorch's documented rules ---- */
+/* ---- optimizers: PyTorch's documented rules; the switches as fastnn/engines.py has them ---- */
 
 /* The new value of one parameter w with gradient g; its moments m change. */
 typedef Real Rule(Real w, Real g, Real *m, const Recipe *r, Real rate, int64_t step);
@@ -158,6 +158,10 @@ RULE(momentum)
 {
     (void)step;
     g += r->weight_decay * w;
+    if (r->rate_in_velocity) {
+        m[0] = r->momentum * m[0] - rate * g;
+        return w + (r->nesterov ? r->momentum * m[0] - rate * g : m[0]);
+    }
     m[0] = r->momentum * m[0] + g;
     return w - rate * (r->nesterov ? g + r->momentum * m[0] : m[0]);
 }
@@ -188,8 +192,10 @@ RULE(undecayed)
     m[0] = r->beta_1 * m[0] + (1 - (Real)r->beta_1) * g;
     m[1] = r->beta_2 * m[1] + (1 - (Real)r->beta_2) * g * g;
     const Real m_hat = m[0] / (1 - powl(r->beta_1, (Real)step));
-    const Real v_hat = m[1] / (1 - powl(r->beta_2, (Real)step));
-    return w - rate * m_hat / (sqrtl(v_hat) + r->epsilon);
+    const Real correction = sqrtl(1 - powl(r->beta_2, (Real)step));
+    if (r->epsilon_hat)
+        return w - rate * m_hat * correction / (sqrtl(m[1]) + r->epsilon);
+    return w - rate * m_hat / (sqrtl(m[1]) / correction + r->epsilon);
 }
 RULE(adam) { return undecayed(w, g + r->weight_decay * w, m, r, rate, step); }
 RULE(adamw) { return undecayed(w * (1 - rate * r->weight_decay), g, m, r, rate, step); }
@@ -227,7 +233,7 @@ typedef struct {
     const char *activation[DEPTH], *loss, *optimizer;
     int rows, batch, slab;
     int fused, labelled, weighted, unbiased; /* fused: the loss takes the last z */
-    int nesterov;
+    int nesterov, epsilon_hat, rate_in_velocity, l2_by_weight, per_row;
     double dropout, weight_decay, l2, clip_norm;
 } Case;
 
@@ -325,7 +331,7 @@ static Real true_gradient(const Case *c, const Data *data, const Real *w, const 
     EACH(i, rows)
     {
         const int64_t r = order ? order[first + i] : first + i;
-        const Real share = data->weight[r] / divisor_of(loss, weights, out);
+        const Real share = data->weight[r] / divisor_of(loss, weights, c->per_row ? 1 : out);
         memcpy(p.x[0], data->X + r * in, (size_t)in * sizeof(Real));
         true_forward(c, w, seed, epoch, training ? first + i : -1, &p);
         sum += share * row_loss(loss, out, c->fused ? p.z[c->depth - 1] : p.x[c->depth],
