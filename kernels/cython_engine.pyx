@@ -580,7 +580,7 @@ cdef class Trainer:
         """Run the whole job on all threads."""
         self.job.end = self.job.rows
         self.run_part(self.threads)
-        return self.job.loss
+        return self.job.loss + self.job.penalty
 
     cdef double run_at_its_pace(self) except? -1.0:
         """Run the whole job in parts, on as many threads as prove to be best."""
@@ -594,7 +594,7 @@ cdef class Trainer:
             self.pace.observe(job.end - job.begin, perf_counter() - start)
             if PyErr_CheckSignals():
                 _raise_pending()
-        return job.loss
+        return job.loss + job.penalty
 
     cdef int run_part(self, int threads) except -1:
         """Run rows begin <= r < end of the job; an interrupt surfaces here."""

@@ -678,7 +678,7 @@ class Trainer:
             self._run_part(self.threads, 0, len(X))
         else:
             self._run_at_its_pace(pace, len(X), batch)
-        return float(plan["loss"])
+        return float(plan["loss"]) + float(plan["penalty"])
 
     def _run_at_its_pace(self, pace: Pace, rows: int, batch: int) -> None:
         """The job in parts, on as many threads as prove to be best."""

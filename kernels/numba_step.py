@@ -187,8 +187,8 @@ PLAN = np.dtype(
             "weight_decay",
             "l2",
             "clip_norm",
-            "loss",  # the result, summed over the parts of an epoch
-            "penalty",  # what l2_by_weight has added to it
+            "loss",  # the result, carried from part to part of an epoch
+            "penalty",  # what l2_by_weight adds to it
         )
     ]
 )
@@ -871,7 +871,8 @@ def run(like, at, thread):
     scalars = plan.scalars + 2 * thread * SCALARS_SIZE
     first_step, end_step = plan.first // plan.batch, (plan.end + plan.batch - 1) // plan.batch
     updates = longs(plan.updates)[0] - first_step  # made before this epoch
-    training, epoch_loss, epoch_penalty = plan.kind == TRAIN, 0.0, 0.0
+    # thread 0's sums go on from part to part, so that they do not depend on where parts end
+    training, epoch_loss, epoch_penalty = plan.kind == TRAIN, plan.loss, plan.penalty
     if thread == 0:
         plan.next_poll = now() + POLL_INTERVAL
     for step in range(first_step, end_step):
@@ -936,8 +937,8 @@ def run(like, at, thread):
                 longs(plan.updates)[0] = updates + step + 1
                 plan.steps += 1
     if thread == 0:
-        plan.loss += epoch_loss + epoch_penalty
-        plan.penalty += epoch_penalty
+        plan.loss = epoch_loss
+        plan.penalty = epoch_penalty
 
 
 # --------------------------------------------------------------------------- inference

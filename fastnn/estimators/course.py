@@ -70,7 +70,8 @@ def run(
     model, n = estimator._model, data.X.shape[0]
     size = batch_size(estimator.batch_size, n)
     threads = estimator._thread_count(STEP_FLOPS * size)
-    trainer = model._trainer(loss.row, rule.spec, size, threads)
+    exactly = estimator.threads is not None
+    trainer = model._trainer(loss.row, rule.spec, size, threads, exactly)
     constants = loss.constants(data.target)
     order = np.arange(n)
     epochs = 1 if incremental else estimator.max_iter

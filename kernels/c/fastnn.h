@@ -93,7 +93,7 @@ typedef struct {
     int64_t rows, batch;
     int64_t begin, end;   /* the part to run over now; begin is a multiple of batch */
     uint64_t seed, epoch; /* of the dropout masks */
-    double loss, penalty; /* results, summed up over the parts; the loss contains the penalty */
+    double loss, penalty; /* results, carried from part to part; the penalty comes on top */
 } Job;
 
 typedef struct Plan {

@@ -526,7 +526,7 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
     Workspace space = plan->space;
     if (!reads_in_place(network, job, plan->slab))
         space.rows = NULL;
-    double epoch_loss = 0, penalty = 0;
+    double epoch_loss = job->loss, penalty = job->penalty; /* of thread 0 alone */
     if (thread == 0)
         plan->next_poll = clock_now() + POLL_INTERVAL;
 
@@ -595,8 +595,8 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
         }
     }
     if (thread == 0) {
-        job->loss += epoch_loss + penalty;
-        job->penalty += penalty;
+        job->loss = epoch_loss;
+        job->penalty = penalty;
     }
 stopped:
     restore_subnormals(environment);

@@ -319,7 +319,7 @@ static void check_network(const Case *c)
         Real penalty;
         const Real loss = true_training(&s, &plan->recipe, w, &penalty);
         expect_alike(trained[0], w, s.size, "training of", c->name);
-        expect_near(job.loss, loss, tolerance * (1 + fabsl(loss)), "training loss of", c->name);
+        expect_near(job.loss + job.penalty, loss, tolerance * (1 + fabsl(loss)), "training loss of", c->name);
         expect_near(job.penalty, penalty, tolerance * (1 + penalty), "penalty of", c->name);
         check_inference(&s, network, truth_of(trained[0], s.size));
     }
