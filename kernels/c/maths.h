@@ -55,7 +55,7 @@ INLINE V horner(V x, const T *c, const int terms)
  * the low ones diminish, in two chains at once. */
 INLINE V two_chains(V x, const T *c, const int terms)
 {
-    const int low = 9;
+    const int low = 7;
     const V square = x * x;
     V one = splat(c[terms - 1]), other = splat(c[terms - 2]);
     int i = terms - 3;
