@@ -201,6 +201,7 @@ def test_mini_batches_are_less_accurate_and_much_faster(engine: ModuleType) -> N
     work = 2 * full
     assert result.after_examples(8, work) < 0.7 * result.after_examples(full, work)
     assert result.after_examples(8, work) < result.after_steps(full, 60)
+    assert result.accuracies[8][-1] > result.accuracies[full][-1] > result.accuracies[full][0]
     roughness = {
         size: np.linalg.norm(np.diff(path, n=2, axis=0), axis=1).mean()
         for size, path in result.paths.items()

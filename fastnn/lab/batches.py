@@ -1,7 +1,7 @@
 """Full batch against mini-batches: less accurate per step, and far faster (S4, S15).
 
-One picture has the paths over two weights, one the error of the gradient, and one what
-counts in the end: the loss by steps, and the loss by seconds.
+One panel has the paths over two weights, one the error of the gradient, and two what counts
+in the end: the accuracy by steps, and the accuracy by seconds.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Batches:
         The batch sizes of the arrays below; the last is the whole data set.
     gradient_errors : ndarray (k,)
         Root mean square of ‖g_batch - g‖ / ‖g‖ at the first parameters.
-    losses : dict
-        Batch size -> ndarray (looks,): the loss over the whole data set.
+    losses, accuracies : dict
+        Batch size -> ndarray (looks,): over the whole data set.
     steps, seconds : dict
         Batch size -> ndarray (looks,): when it was measured; seconds of training alone.
     """
@@ -53,6 +53,7 @@ class Batches:
     sizes: tuple[int, ...]
     gradient_errors: Array
     losses: dict[int, Array]
+    accuracies: dict[int, Array]
     steps: dict[int, Array]
     seconds: dict[int, Array]
 
@@ -82,7 +83,7 @@ class Batches:
 
     @style.styled
     def plot(self) -> Any:
-        """The paths, the gradient's error, and the loss by steps and by seconds."""
+        """The paths, the gradient's error, and the accuracy by steps and by seconds."""
         figure = style.new_figure(10.5, 6.6, "The whole data set at once, or in mini-batches")
         grid = figure.subplots(2, 2)
         self._plot_paths(grid[0, 0])
@@ -95,13 +96,14 @@ class Batches:
                 is_full = size == self.sizes[-1]
                 name = f"all {size} rows" if is_full else f"batches of {size}"
                 colour = style.INK if is_full else style.CYCLE[k]
-                axes.plot(course[size][1:], self.losses[size][1:], label=name, color=colour)
+                values = 100 * self.accuracies[size][1:]
+                axes.plot(course[size][1:], values, label=name, color=colour)
             axes.set_xscale("log")
             axes.set_xlabel(label)
-            axes.set_ylabel("loss on all rows")
-        grid[1, 0].set_title("Digits, loss by updates: alike")
-        grid[1, 1].set_title("… and by time: mini-batches far sooner")
-        grid[1, 1].legend(loc="upper right")
+            axes.set_ylabel("accuracy on all rows, %")
+        grid[1, 0].set_title("Digits, by updates: all rows at once ahead")
+        grid[1, 1].set_title("… and by time: mini-batches far ahead")
+        grid[1, 0].legend(loc="upper left")
         return figure
 
     def _plot_paths(self, axes: Any) -> None:
@@ -201,7 +203,7 @@ def mini_batches(
     model = network(64, 16, 16, 10, activation="sigmoid", last="softmax", seed=seed, engine=engine)
     start = model.parameters
     errors = _gradient_errors(model, X, y, sizes, seed)
-    losses, steps, seconds = {}, {}, {}
+    losses, accuracies, steps, seconds = {}, {}, {}, {}
     for size in (*sizes, full):
         model.parameters = start
         steps_per_epoch = -(-full // size)
@@ -219,14 +221,23 @@ def mini_batches(
         )
         steps[size] = np.array(watch.epochs) * steps_per_epoch
         seconds[size] = np.array(watch.seconds)
-        values = []
+        values, hits = [], []
         for parameters in watch.parameters:
             model.parameters = parameters
             values.append(model.evaluate(X, y, "cross_entropy"))
-        losses[size] = np.array(values)
+            hits.append((model.predict(X).argmax(axis=1) == y).mean())
+        losses[size], accuracies[size] = np.array(values), np.array(hits)
     paths, axes, surface = _neuron_paths(points, seed, engine)
     return Batches(
-        paths, axes, surface, (*sizes, full), np.array([*errors, 0.0]), losses, steps, seconds
+        paths,
+        axes,
+        surface,
+        (*sizes, full),
+        np.array([*errors, 0.0]),
+        losses,
+        accuracies,
+        steps,
+        seconds,
     )
 
 
