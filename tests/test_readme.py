@@ -35,7 +35,7 @@ def test_the_ten_lines_learn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (block,) = blocks(README, "python")
+    block, _ = blocks(README, "python")
     assert len([line for line in block.splitlines() if line]) <= 10
     names: dict[str, object] = {}
     exec(block, names)
