@@ -7,6 +7,7 @@ failure, never a skip. To have a new engine tested by all of them, add its name.
 
 from __future__ import annotations
 
+import signal
 from types import ModuleType
 
 import numpy as np
@@ -15,6 +16,15 @@ import pytest
 from fastnn.engines import load
 
 ENGINES = ("cython", "numba", "numpy")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts() -> None:
+    """Answer Ctrl-C, also where a shell runs the tests in the background and ignores it.
+
+    Child processes inherit what is ignored, and not what is handled.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=ENGINES, scope="session")

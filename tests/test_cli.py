@@ -458,18 +458,12 @@ def test_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
 # --------------------------------------------------------------------------- processes
 
 
-def _as_at_a_terminal() -> None:
-    """What a shell runs in the background ignores interrupts, and so would its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "fastnn", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_as_at_a_terminal,
         **options,
     )
 
