@@ -496,9 +496,8 @@ def _erfc_outside(a: Lane) -> Lane:
     high = (a.as_bits() & ~low_bits).as_float()
     e = exp(-(high * high), (high - a) * (high + a))
     t = a * math.sqrt(2)
-    v = t / (t + pole)
     u = (t - shift) / (t + pole)
-    return 2.0 * e * (1.0 - v) * _horner(u, "normal_tail")
+    return 2.0 * e / (t + pole) * _horner(u, "normal_tail")
 
 
 def erf(x: Lane) -> Lane:

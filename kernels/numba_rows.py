@@ -60,20 +60,14 @@ def reduced_expm1(x, low):
 
 
 @inlined
-def exp_sum(x, low):
-    """exp(x + low), ``low`` being beyond the last bit of x."""
+def exp(x):
+    """e^x."""
     inside = at_most(at_least(x, number(x, "exp_lowest")), number(x, "exp_highest"))
-    p, n = reduced_expm1(inside, low)
+    p, n = reduced_expm1(inside, filled(x, 0))
     half = n >> 1  # in two factors: 2^128 is not a float32, 2^127 * 2 is
     y = (p + 1) * power_of_two(half) * power_of_two(n - half)
     y = choose(x < number(x, "exp_lowest"), 0, y)
     return choose(x > number(x, "exp_highest"), number(x, "infinity"), y)
-
-
-@inlined
-def exp(x):
-    """e^x."""
-    return exp_sum(x, filled(x, 0))
 
 
 @inlined
@@ -134,18 +128,28 @@ def sigmoid(x):
 
 @inlined
 def normal_tail(x):
-    """Q, e and v of the normal distribution: Φ(-t) = e (1 - v) Q, t Φ(-t) = pole v e Q.
+    """t Φ(-t), Φ(-t) and e of the normal distribution, t = |x|, e = exp(-t²/2).
 
-    t = |x|, e = exp(-t²/2), v = t / (t + pole). t² is split so that its rounding, which
-    the exponential would magnify, goes into the low part.
+    With s = t + pole and v = t / s, t Φ(-t) = v e Q where Q is smooth, and Φ(-t) = e Q / s.
+    What t² and s lose by rounding goes to the exponential, where relative errors add.
     """
     pole = number(x, "normal_tail_pole")
     shift = number(x, "normal_tail_shift") / pole
     t = at_most(absolute(x), number(x, "normal_end"))
+    s = t + pole
+    added = s - t
+    lost = (t - (s - added)) + (pole - added)
+    v = t / s
+    rest = (1 - v) * (1 / pole)
     high = floats(bits(t) & number(x, "upper_bits"))
-    e = exp_sum(high * high * -0.5, (high - t) * (high + t) * 0.5)
-    v = t / (t + pole)
-    return polynomial(v * (1 + shift) - shift, "normal_tail"), e, v
+    exponent = high * high * -0.5
+    low = (high - t) * (high + t) * 0.5 - lost * rest
+    p, n = reduced_expm1(at_least(exponent, number(x, "exp_lowest")), low)
+    scale = choose(exponent < number(x, "exp_lowest"), 0, power_of_two(n))
+    q = polynomial(v * (1 + shift) - shift, "normal_tail")
+    product = v * q
+    e = scale * p + scale
+    return scale * (p * product + product), rest * e * q, e
 
 
 # --------------------------------------------------------------------------- activations
@@ -209,10 +213,8 @@ def selu(z):
 @inlined
 def gelu(z):
     """z Φ(z) (Hendrycks & Gimpel 2016, the exact form)."""
-    tail, e, v = normal_tail(z)
-    upper = e * (1 - v) * tail
-    lost = v * e * tail * number(z, "normal_tail_pole")  # |z| Φ(-|z|)
-    slope = choose(z > 0, 1 - upper, upper) + z * e * 0.39894228040143268
+    lost, tail, e = normal_tail(z)
+    slope = choose(z > 0, 1 - tail, tail) + z * e * 0.39894228040143268
     return choose(e > 0, choose(z > 0, z - lost, -lost), choose(z > 0, z, z * e)), slope
 
 

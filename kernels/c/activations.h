@@ -54,10 +54,9 @@ INLINE V f_selu(V z, V *slope)
 /* z P(z), P the normal distribution function (Hendrycks & Gimpel 2016, exact form) */
 INLINE V f_gelu(V z, V *slope)
 {
-    V e, v;
-    const V tail = normal_tail(z, &e, &v), upper = e * (1 - v) * tail;
-    const V lost = v * e * tail * (T)PASTE(NORMAL_TAIL_POLE_, BITS); /* |z| P(-|z|) */
-    *slope = choose(z > ZERO, 1 - upper, upper) + z * e * (T)0.39894228040143268;
+    V e, tail;
+    const V lost = normal_tail(z, &e, &tail); /* |z| P(-|z|) */
+    *slope = choose(z > ZERO, 1 - tail, tail) + z * e * (T)0.39894228040143268;
     return choose(e > ZERO, choose(z > ZERO, z - lost, -lost), choose(z > ZERO, z, z * e));
 }
 

@@ -54,11 +54,11 @@ def erf_root(z: mp.mpf) -> mp.mpf:
 
 
 def normal_tail(shift: int, pole: int) -> Function:
-    """Φ(-t)·exp(t²/2)·(t + pole)/pole as a function of u = (t - shift) / (t + pole), t ≥ 0."""
+    """Φ(-t)·exp(t²/2)·(t + pole) as a function of u = (t - shift) / (t + pole), t ≥ 0."""
 
     def tail(u: mp.mpf) -> mp.mpf:
         t = (shift + pole * u) / (1 - u)
-        return mp.erfc(t / mp.sqrt(2)) / 2 * mp.exp(t * t / 2) * (t + pole) / pole
+        return mp.erfc(t / mp.sqrt(2)) / 2 * mp.exp(t * t / 2) * (t + pole)
 
     return tail
 

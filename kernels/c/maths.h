@@ -84,19 +84,16 @@ INLINE V reduced_expm1(V x, V low, VI *n)
     return r * r * POLYNOMIAL(r, EXPM1) + r;
 }
 
-INLINE V exp_sum(V x, V low)
+INLINE V vexp(V x)
 {
-    const V inside = at_most(at_least(x, EXP_LOWEST), EXP_HIGHEST);
     VI n;
-    const V p = reduced_expm1(inside, low, &n);
+    const V p = reduced_expm1(at_most(at_least(x, EXP_LOWEST), EXP_HIGHEST), splat(0), &n);
     /* in two factors: 2^128 is not a float, 2^127 * 2 is */
     const VI half = n >> 1;
     V y = (p + (T)1) * power_of_two(half) * power_of_two(n - half);
     y = keep(~(x < splat(EXP_LOWEST)), y);
     return choose(x > splat(EXP_HIGHEST), splat((T)INFINITY), y);
 }
-
-INLINE V vexp(V x) { return exp_sum(x, splat(0)); }
 
 /* for x <= 0, where no scale overflows */
 INLINE V exp_negative(V x)
@@ -158,17 +155,27 @@ INLINE V vsigmoid(V x)
     return choose(x < splat(0), e, splat(1)) / (e + (T)1);
 }
 
-/* The normal distribution: with t = |x|, e = exp(-t^2 / 2) and v = t / (t + pole),
- *   P(-t) = e (1 - v) Q    and    t P(-t) = v e Q pole
- * where Q, the result, is smooth. t^2 is split so that its rounding, which the exponential
- * would magnify, goes into the low part. Beyond the end of t, e is zero. */
-INLINE V normal_tail(V x, V *e, V *v)
+/* The normal distribution: with t = |x|, s = t + pole, v = t / s and e = exp(-t^2 / 2),
+ *   t P(-t) = v e Q, the result,    and    P(-t) = (1 - v) e Q / pole
+ * where Q is smooth. Nothing is rounded twice: what t^2 and s lose goes to the exponential,
+ * where relative errors add, and its factor 1 + p is never formed for the result. Beyond the
+ * end of t, e is zero. */
+INLINE V normal_tail(V x, V *e, V *tail)
 {
     const T end = BITS == 32 ? (T)13.5 : (T)38.6, pole = PASTE(NORMAL_TAIL_POLE_, BITS);
     const T shift = (T)PASTE(NORMAL_TAIL_SHIFT_, BITS) / pole;
     const V t = at_most(absolute(x), end);
+    const V s = t + pole, added = s - t, lost = (t - (s - added)) + (pole - added);
+    const V v = t / s, rest = (1 - v) * (1 / pole); /* 1 / s */
     const V high = (V)((VI)t & ~((((VI){0} + 1) << (EXPONENT_BITS + 2) / 2) - 1));
-    *e = exp_sum(high * high * (T)-0.5, (high - t) * (high + t) * (T)0.5);
-    *v = t / (t + pole);
-    return two_chains(*v * (1 + shift) - shift, NORMAL_TAIL, sizeof NORMAL_TAIL / sizeof(T));
+    const V exponent = high * high * (T)-0.5;
+    const V low = (high - t) * (high + t) * (T)0.5 - lost * rest;
+    VI n;
+    const V p = reduced_expm1(at_least(exponent, EXP_LOWEST), low, &n);
+    const V scale = keep(~(exponent < splat(EXP_LOWEST)), power_of_two(n));
+    const V q = two_chains(v * (1 + shift) - shift, NORMAL_TAIL, sizeof NORMAL_TAIL / sizeof(T));
+    const V product = v * q;
+    *e = scale * p + scale;
+    *tail = rest * *e * q;
+    return scale * (p * product + product);
 }
