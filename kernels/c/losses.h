@@ -147,9 +147,9 @@ INLINE void gather_target(const Group *group, int64_t block, T *target)
             V t = ZERO;
             if (row)
                 for (int64_t lane = 0; lane < lanes; lane++)
-                    t = choose(lane_numbers((I)i) == (I)lane, splat(row[lane]), t);
+                    t += keep(lane_numbers((I)i) == (I)lane, splat(row[lane]));
             else
-                t = choose(lane_numbers((I)i) == (I)(group->label[r] - first), ONE, ZERO);
+                t = keep(lane_numbers((I)i) == (I)(group->label[r] - first), ONE);
             store(target + i, t);
         }
     }
@@ -184,6 +184,7 @@ OUTLINE double elements_loss(LossElements *elements, const Group *group)
 OUTLINE double cross_entropy_loss(const Group *group)
 {
     _Alignas(64) T tile[BLOCK * BLOCK], top[BLOCK], total[BLOCK], rest[BLOCK], mass[BLOCK];
+    _Alignas(64) T factor[BLOCK];
     const int64_t outputs = group->outputs, blocks = (outputs + BLOCK - 1) / BLOCK;
     const int64_t stride = group->stride;
 #define EACH_VECTOR for (int v = 0; v < BLOCK; v += LANES)
@@ -196,11 +197,7 @@ OUTLINE double cross_entropy_loss(const Group *group)
         EACH_VECTOR
         {
             V most = load(top + v);
-            EACH_OUTPUT(block)
-            {
-                const V z = load(tile + o * BLOCK + v);
-                most = choose(z > most, z, most);
-            }
+            EACH_OUTPUT(block) most = larger_or_second(load(tile + o * BLOCK + v), most);
             store(top + v, most);
         }
     }
@@ -244,32 +241,31 @@ OUTLINE double cross_entropy_loss(const Group *group)
             transpose_tile(tile, BLOCK, group->delta + block * stride, BLOCK);
     }
 
+    /* dl/dz = factor e^z - scale t */
+    EACH_VECTOR
+        store(factor + v, load(group->scale + v) * load(mass + v) / load(total + v));
     for (int64_t block = 0; group->delta && block < blocks; block++) {
-        const int one_hot = !group->target[0];
-        if (!one_hot)
-            gather_target(group, block, tile);
-        for (int64_t r = 0; r < group->rows; r++) {
-            T *delta = group->delta + block * stride + r * BLOCK;
-            const T factor = group->scale[r] * mass[r] / total[r];
-            EACH_VECTOR store(delta + v, load(delta + v) * factor);
-            if (one_hot && group->label[r] / BLOCK == block)
-                delta[group->label[r] % BLOCK] -= group->scale[r];
-            if (!one_hot)
-                EACH_VECTOR store(delta + v, load(delta + v) - load(tile + r * BLOCK + v) *
-                                                                  group->scale[r]);
-        }
+        gather_target(group, block, tile);
+        for (int64_t r = 0; r < group->rows; r++)
+            EACH_VECTOR
+            {
+                T *delta = group->delta + block * stride + r * BLOCK + v;
+                store(delta, load(delta) * factor[r] -
+                                 load(tile + r * BLOCK + v) * group->scale[r]);
+            }
+    }
+
+    V sum = ZERO;
+    EACH_VECTOR
+    {
+        const V value = load(mass + v) * vlog(load(total + v)) + load(rest + v);
+        const V bounded =
+            group->parameter > 0 ? smaller_or_second(splat(group->parameter), value) : value;
+        sum += keep(lane_numbers((I)v) < (I)group->rows, bounded * load(group->weight + v));
     }
 #undef EACH_OUTPUT
 #undef EACH_VECTOR
-    const T bound = group->parameter > 0 ? group->parameter : (T)INFINITY;
-    T sum = 0;
-    for (int r = 0; r < BLOCK; r += LANES)
-        store(total + r, vlog(load(total + r)));
-    for (int64_t r = 0; r < group->rows; r++) {
-        const T value = mass[r] * total[r] + rest[r];
-        sum += (value > bound ? bound : value) * group->weight[r];
-    }
-    return (double)sum;
+    return (double)sum_of(sum);
 }
 
 /* What all rows without weight give, even where the loss would overflow. */

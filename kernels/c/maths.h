@@ -131,7 +131,7 @@ INLINE V vlog(V x)
     /* log m = 2s p(s^2); its first term is added last but one, the big one last */
     const V tail = odd * (POLYNOMIAL(rest, LOG) - (T)1);
     const V y = k * LN2_HIGH + (odd + (tail + k * LN2_LOW));
-    return choose(x < splat((T)INFINITY), y, x);
+    return y + keep(~(x < splat((T)INFINITY)), x);
 }
 
 /* log(1 + u) for 0 <= u <= 1 */

@@ -13,7 +13,7 @@ OUTLINE void softmax_rows(T *y, int64_t stride, int64_t outputs, int64_t rows)
         EACH_VECTOR
         {
             const V z = choose(VALID(block, i), load(y + block * stride + i), most);
-            most = choose(z > most, z, most);
+            most = larger_or_second(z, most);
         }
         const T top = largest_of(most);
         EACH_VECTOR

@@ -349,14 +349,14 @@ static void phase_rows(Plan *plan, const Job *job, const Workspace *space, int64
 
 enum {
     AHEAD = 512 * 1024, /* bytes of the next batch's rows that are fetched early */
-    LONG_ROW = 512,     /* bytes; shorter rows cost more to fetch than they save */
+    HEAD = 512,         /* bytes of each: the processor's own prefetching goes on from there */
 };
 
 /* The next rows that this thread will take: fetched while phase 2 computes. */
 typedef struct {
     int64_t position, end; /* rows */
-    int64_t line, row_lines, row_bytes;
-    int64_t share; /* lines to fetch with each tile */
+    int64_t row_bytes;
+    int64_t share; /* rows to fetch with each tile */
 } Ahead;
 
 static Ahead rows_ahead(const Plan *plan, const Job *job, int64_t position, int64_t tiles,
@@ -367,25 +367,19 @@ static Ahead rows_ahead(const Plan *plan, const Job *job, int64_t position, int6
     const int64_t begin = groups * thread / threads * BLOCK;
     const int64_t end = smaller(rows, groups * (thread + 1) / threads * BLOCK);
     const int64_t row_bytes = plan->network->layers[0].in * (int64_t)sizeof(T);
-    Ahead ahead = {position + begin, position + end, 0, (row_bytes + 63) / 64, row_bytes, 0};
-    const int64_t lines = (end - begin) * ahead.row_lines;
-    if (rows > 0 && tiles > 0 && row_bytes >= LONG_ROW && lines <= AHEAD / 64)
-        ahead.share = lines / tiles + 1;
+    Ahead ahead = {position + begin, position + end, row_bytes, 0};
+    if (end > begin && tiles > 0 && row_bytes >= HEAD && (end - begin) * HEAD <= AHEAD)
+        ahead.share = (end - begin) / tiles + 1;
     return ahead;
 }
 
 INLINE void fetch_ahead(const Job *job, Ahead *ahead)
 {
-    for (int64_t left = ahead->share; left > 0 && ahead->position < ahead->end;) {
+    const int64_t stop = smaller(ahead->end, ahead->position + ahead->share);
+    for (; ahead->position < stop; ahead->position++) {
         const char *row = (const char *)job->X + row_at(job, ahead->position) * ahead->row_bytes;
-        const int64_t stop = smaller(ahead->row_lines, ahead->line + left);
-        left -= stop - ahead->line;
-        for (; ahead->line < stop; ahead->line++)
-            __builtin_prefetch(row + ahead->line * 64, 0, 2);
-        if (ahead->line == ahead->row_lines) {
-            ahead->line = 0;
-            ahead->position++;
-        }
+        for (int line = 0; line < HEAD; line += LINE)
+            __builtin_prefetch(row + line, 0, 2);
     }
 }
 

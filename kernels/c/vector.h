@@ -55,8 +55,8 @@ INLINE V absolute(V x) { return (V)((VI)x & ~((VI){0} + (I)((uint64_t)1 << (BITS
 INLINE V sign_of(V x) { return (V)((VI)x & ((VI){0} + (I)((uint64_t)1 << (BITS - 1)))); }
 INLINE V copy_sign(V magnitude, V sign) { return (V)((VI)magnitude | (VI)sign_of(sign)); }
 
-/* These let a NaN in x through, as x86's min and max do with their second operand; the
- * compiler may not assume so much of a comparison and takes two instructions for it. */
+/* The larger (smaller) of two, b where one is NaN: what x86's max and min do. The compiler may
+ * not assume so much of a comparison, and takes two instructions for it, or sixteen branches. */
 #if defined(__x86_64__)
 #define X86(operation) PASTE(PASTE(X86_PREFIX, operation), X86_SUFFIX)
 #define X86_PREFIX PASTE(PASTE(_mm, X86_BITS), _)
@@ -72,12 +72,15 @@ INLINE V copy_sign(V magnitude, V sign) { return (V)((VI)magnitude | (VI)sign_of
 #else
 #define X86_SUFFIX _pd
 #endif
-INLINE V at_least(V x, T low) { return (V)X86(max)(splat(low), x); }
-INLINE V at_most(V x, T high) { return (V)X86(min)(splat(high), x); }
+INLINE V larger_or_second(V a, V b) { return (V)X86(max)(a, b); }
+INLINE V smaller_or_second(V a, V b) { return (V)X86(min)(a, b); }
 #else
-INLINE V at_least(V x, T low) { return choose(x < splat(low), splat(low), x); }
-INLINE V at_most(V x, T high) { return choose(x > splat(high), splat(high), x); }
+INLINE V larger_or_second(V a, V b) { return choose(a > b, a, b); }
+INLINE V smaller_or_second(V a, V b) { return choose(a < b, a, b); }
 #endif
+/* A NaN in x goes through. */
+INLINE V at_least(V x, T low) { return larger_or_second(splat(low), x); }
+INLINE V at_most(V x, T high) { return smaller_or_second(splat(high), x); }
 
 /* ---- lanes and shuffles; constants all, as gcc folds vector literals only ---- */
 
@@ -125,10 +128,8 @@ INLINE T sum_of(V x)
 INLINE T largest_of(V x)
 {
 #pragma GCC unroll 4
-    for (int half = LANES / 2; half > 0; half /= 2) {
-        const V y = rotate(x, half);
-        x = choose(y > x, y, x);
-    }
+    for (int half = LANES / 2; half > 0; half /= 2)
+        x = larger_or_second(rotate(x, half), x);
     return x[0];
 }
 
