@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import os
+import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -74,8 +76,15 @@ def assert_passes(program: Path) -> None:
     assert instances == [[level, dtype] for level in levels for dtype in ("float32", "float64")]
 
 
-def test_as_shipped(compiler: list[str], tmp_path: Path) -> None:
-    assert_passes(build(compiler, shipped_flags(), tmp_path))
+@pytest.fixture(scope="module")
+def shipped(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program as it is shipped; the assembly of each source lies beside it."""
+    folder = tmp_path_factory.mktemp("shipped")
+    return build(compiler, [*shipped_flags(), "-save-temps=obj"], folder)
+
+
+def test_as_shipped(shipped: Path) -> None:
+    assert_passes(shipped)
 
 
 def test_sanitized(compiler: list[str], tmp_path: Path) -> None:
@@ -87,3 +96,21 @@ def test_sanitized(compiler: list[str], tmp_path: Path) -> None:
         pytest.skip(f"{compiler[0]} has no working sanitizers here")
     plain = [flag for flag in shipped_flags() if flag != "-O3"]
     assert_passes(build(compiler, [*plain, "-O1", *SANITIZERS], tmp_path))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="looks at x86-64's instructions")
+@pytest.mark.parametrize("instance", sorted(path.stem for path in SOURCES[1:]))
+def test_vectors_stay_whole(shipped: Path, instance: str) -> None:
+    """Where the compiler takes a mask or a conversion to pieces, it extracts lane by lane."""
+    listing = shipped.with_name(f"{instance}.s").read_text(encoding="utf-8")
+    parts = re.split(r"^(\w+):", listing, flags=re.MULTILINE)
+    hot = {
+        name: body
+        for name, body in zip(parts[1::2], parts[2::2], strict=True)
+        if re.fullmatch(
+            r"(?!plain_)\w+_(forward|backward|elements)|update_\w+|cross_entropy_loss", name
+        )
+    }
+    assert {"tanh_forward", "mse_elements", "cross_entropy_loss", "update_adam"} <= hot.keys()
+    pieces = {name: body.count("pextr") for name, body in hot.items()}
+    assert not {name: count for name, count in pieces.items() if count}

@@ -126,7 +126,7 @@ INLINE V vlog(V x)
     const VI n = ((VI)x - origin) >> EXPONENT_BITS;
     const V m = (V)((VI)x - (n << EXPONENT_BITS));
     const V s = (m - (T)1) / (m + (T)1);
-    const V k = __builtin_convertvector(n, V);
+    const V k = (V)(n + (VI)splat(ROUNDER)) - splat(ROUNDER);
     const V odd = 2 * s, rest = s * s;
     /* log m = 2s p(s^2); its first term is added last but one, the big one last */
     const V tail = odd * (POLYNOMIAL(rest, LOG) - (T)1);
