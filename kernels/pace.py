@@ -10,7 +10,6 @@ of threads. Every engine with threads uses this; it only decides, it neither run
 from __future__ import annotations
 
 import math
-from collections import deque
 
 #: Seconds of a trial: many steps, many times the cost of waking a thread.
 TRIAL = 2e-3
@@ -41,7 +40,7 @@ class Pace:
         self._rest = SHORTEST
         self._seconds_per_row: dict[int, float] = {}
         # a step to warm up, then both
-        self._parts = deque([(most, 0.0), (most, TRIAL), (1, TRIAL)])
+        self._parts = [(most, 0.0), (most, TRIAL), (1, TRIAL)]  # never empty
 
     def next_part(self) -> tuple[int, int]:
         """Threads and steps of what to run next."""
@@ -50,19 +49,21 @@ class Pace:
         if pace is None:  # serial, not tried yet: as if threads were of no use
             pace = self._seconds_per_row.get(self.most, math.inf)
         if pace * self.batch * self.most > LONG_STEP and threads == 1:
-            self._parts = deque([(self.most, LONGEST)])
+            self._parts = [(self.most, LONGEST)]
             return self.next_part()
         return threads, max(1, int(seconds / (pace * self.batch)) if pace else 1)
 
     def observe(self, rows: int, seconds: float) -> None:
         """Tell what the part took."""
-        threads, _ = self._parts.popleft()
+        threads, _ = self._parts[0]
         self._seconds_per_row[threads] = seconds / rows
-        if self._parts:
-            return
+        self._parts = self._parts[1:] or self._plan()
+
+    def _plan(self) -> list[tuple[int, float]]:
+        """A rest with what is best now, and a trial of the other."""
         if 1 in self._seconds_per_row:
             best = min(self._seconds_per_row, key=self._seconds_per_row.__getitem__)
             self._rest = min(2 * self._rest, LONGEST) if best == self.best else SHORTEST
             self.best = best
         other = 1 if self.best == self.most else self.most
-        self._parts.extend([(self.best, self._rest), (other, TRIAL)])
+        return [(self.best, self._rest), (other, TRIAL)]
