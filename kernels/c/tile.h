@@ -79,13 +79,16 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
     (reading == ROWS         ? a[(r) * BLOCK + k] \
      : reading == FEATURES   ? a[k * BLOCK + (r)] \
      : reading == ROWS_APART ? rows[r][k] \
-                             : rows[k][r])
+                             : row[r])
 
-/* A pointer to each row of a that the next BLOCK steps of k read. */
-#define FIND_ROWS(count) \
-    if (reading == FEATURES_APART) \
-        for (int i = 0; i < (count); i++) \
-            rows[i] = from->rows[done + i] + from->column + first;
+/* The row of a that step k reads. Left to itself, gcc adds such pointers as vectors and takes
+ * those to pieces again. */
+#define FIND_ROW(k) \
+    const T *row = NULL; \
+    if (reading == FEATURES_APART) { \
+        row = from->rows[k] + from->column + first; \
+        __asm__("" : "+r"(row)); \
+    }
 
 #define DEFINE_SUBTILE(R) \
     INLINE void subtile_##R(const enum Reading reading, const int fetch, const Source *from, \
@@ -99,13 +102,13 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
         EACH_##R(START) \
         int64_t done = 0; \
         for (; done + BLOCK <= K; done += BLOCK, b += BLOCK * BLOCK, a += from->a_block) { \
-            FIND_ROWS(BLOCK) \
             if (fetch) \
                 for (int i = 0; i < FETCH; i++) \
                     __builtin_prefetch(from->ahead + done / BLOCK * from->ahead_step + i * LINE, \
                                        0, 2); \
             _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k++) \
             { \
+                FIND_ROW(done + k) \
                 LOAD_B(k) \
                 EACH_##R(MULTIPLY_ADD) \
             } \
@@ -114,9 +117,9 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
                     rows[i] += BLOCK; \
         } \
         /* the rest moves its pointers: gcc would keep one for each row, set up for nothing */ \
-        FIND_ROWS(K - done) \
         for (int64_t left = K - done, at = 0; left > 0; left--, b += BLOCK) { \
             const int64_t k = reading == ROWS || reading == FEATURES ? 0 : at++; \
+            FIND_ROW(K - left) \
             LOAD_B(0) \
             EACH_##R(MULTIPLY_ADD) \
             a += reading == ROWS ? 1 : BLOCK; \
