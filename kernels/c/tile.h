@@ -60,6 +60,17 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
 #define START(r) V p##r = load(init + r * init_row);
 #define MULTIPLY_ADD(r) p##r += b0 * splat(ELEMENT(r));
 #define FINISH(r) store(c + r * BLOCK, p##r);
+/* Sixteen rows that lie apart are more than there are address registers: once one has its
+ * address loaded, it takes four steps of k. */
+#define STEPS_APART 4
+#define LOAD_B_4(at_k) \
+    const V b0 = load(b + (at_k) * BLOCK), b1 = load(b + ((at_k) + 1) * BLOCK), \
+            b2 = load(b + ((at_k) + 2) * BLOCK), b3 = load(b + ((at_k) + 3) * BLOCK);
+#define MULTIPLY_ADD_4(r) \
+    p##r += b0 * splat(rows[r][k]); \
+    p##r += b1 * splat(rows[r][k + 1]); \
+    p##r += b2 * splat(rows[r][k + 2]); \
+    p##r += b3 * splat(rows[r][k + 3]);
 #else
 #define LOAD_B(at_k) \
     const V b0 = load(b + (at_k) * BLOCK), b1 = load(b + (at_k) * BLOCK + LANES);
@@ -73,6 +84,9 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
 #define FINISH(r) \
     store(c + r * BLOCK, p##r); \
     store(c + r * BLOCK + LANES, q##r);
+#define STEPS_APART 1
+#define LOAD_B_4 LOAD_B
+#define MULTIPLY_ADD_4 MULTIPLY_ADD
 #endif
 
 #define ELEMENT(r) \
@@ -85,6 +99,7 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
  * those to pieces again. */
 #define FIND_ROW(k) \
     const T *row = NULL; \
+    (void)row; \
     if (reading == FEATURES_APART) { \
         row = from->rows[k] + from->column + first; \
         __asm__("" : "+r"(row)); \
@@ -106,15 +121,23 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
                 for (int i = 0; i < FETCH; i++) \
                     __builtin_prefetch(from->ahead + done / BLOCK * from->ahead_step + i * LINE, \
                                        0, 2); \
+            if (reading == ROWS_APART) { \
+                _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k += STEPS_APART) \
+                { \
+                    FIND_ROW(k) /* none */ \
+                    LOAD_B_4(k) \
+                    EACH_##R(MULTIPLY_ADD_4) \
+                } \
+                for (int i = 0; i < R; i++) \
+                    rows[i] += BLOCK; \
+                continue; \
+            } \
             _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k++) \
             { \
                 FIND_ROW(done + k) \
                 LOAD_B(k) \
                 EACH_##R(MULTIPLY_ADD) \
             } \
-            if (reading == ROWS_APART) \
-                for (int i = 0; i < R; i++) \
-                    rows[i] += BLOCK; \
         } \
         /* the rest moves its pointers: gcc would keep one for each row, set up for nothing */ \
         for (int64_t left = K - done, at = 0; left > 0; left--, b += BLOCK) { \
