@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[Any]
 
 _ENGINES = ("cython", "numba", "numpy")
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @functools.cache
@@ -40,16 +41,22 @@ def _load(name: str | None) -> ModuleType:
 
 def _common_dtype(arrays: Iterable[Array | None]) -> np.dtype[Any]:
     present = [array for array in arrays if array is not None]
+    first = present[0].dtype
+    if first in _DTYPES and all(array.dtype == first for array in present):
+        return first
     for array in present:
         if array.dtype.kind not in "biuf":
             raise TypeError(f"kernels take real numbers, not {array.dtype}")
     dtype = np.result_type(*(array.dtype for array in present), np.float32)
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if dtype not in _DTYPES:
         raise TypeError(f"kernels take float32 and float64, not {dtype}")
     return dtype
 
 
 def _plain(array: Array, dtype: np.dtype[Any]) -> Array:
+    flags = array.flags
+    if array.dtype == dtype and flags.c_contiguous and flags.aligned:
+        return array
     return np.require(array, dtype, ["C", "A"])
 
 
