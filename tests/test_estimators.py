@@ -196,6 +196,24 @@ def test_partial_fit_and_warm_start_go_on_as_there() -> None:
     assert_equal_fits(theirs, ours, X)
 
 
+@pytest.mark.parametrize("how", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    "change", [{"activation": "tanh"}, {"activation": "logistic"}, {"alpha": 100.0}], ids=str
+)
+def test_a_changed_parameter_acts_on_the_weights_there_are(
+    change: dict[str, Any], how: str
+) -> None:
+    X, y = data("cancer")
+    theirs, ours = both(MLPClassifier, warm_start=True, max_iter=3)
+    for estimator in (theirs, ours):
+        train = functools.partial(getattr(estimator, how), X, y)
+        train(**({"classes": np.unique(y)} if how == "partial_fit" else {}))
+        estimator.set_params(**change)
+        train()
+        train()
+    assert_equal_fits(theirs, ours, X)
+
+
 def test_one_plain_row_takes_the_short_way() -> None:
     """… and gives what the long way gives; a changed parameter is noticed."""
     for name, kind in DATA.items():

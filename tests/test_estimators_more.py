@@ -265,6 +265,24 @@ def test_input_gradient(kind: str) -> None:
     np.testing.assert_array_equal(model.input_gradient(rows, 0), gradient[:, :1])
 
 
+def test_a_warm_start_takes_up_what_has_changed() -> None:
+    """… and the weights stay: the rate is so small that nothing is learned."""
+    still = {"warm_start": True, "max_iter": 1, "learning_rate_init": 1e-30}
+    model = classifier(**still).fit(X, Y)
+    first = model.coefs_
+    model.set_params(activation="gelu", dropout=0.5, engine="numpy").fit(X, Y)
+    network = model.to_sequential()
+    assert network.layers == (Dense(20, "gelu"), fastnn.Dropout(0.5), Dense(10, "softmax"))
+    assert network.engine == "numpy"
+    for before, after in zip(first, model.coefs_, strict=True):
+        np.testing.assert_array_equal(before, after)
+    counts = regressor(loss="poisson", **still).fit(XD, YD)
+    counts.set_params(loss="squared_error").fit(XD, YD)
+    assert counts.out_activation_ == "identity"
+    half_squares = 0.5 * np.mean((counts.predict(XD) - YD) ** 2)
+    assert counts.set_params(alpha=0.0).fit(XD, YD).loss_ == pytest.approx(half_squares)
+
+
 def test_a_stripped_pickle_is_small_and_learns_again() -> None:
     labels = np.array(["a class with quite a long name", *"bcdefghij"])[Y]
     model = classifier(hidden_layer_sizes=(100,), max_iter=200, n_iter_no_change=200).fit(X, labels)

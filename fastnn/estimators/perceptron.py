@@ -35,6 +35,7 @@ from ..callbacks import Callbacks
 from ..custom import CustomActivation, CustomLoss
 from ..engines import ACTIVATIONS, Trainer
 from ..errors import unknown_name
+from ..layers import Dense, Dropout, Layer
 from ..model import Sequential
 from ..optimizers import LBFGS, OPTIMIZERS, Optimizer
 from ..progress import Progress
@@ -260,9 +261,13 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         own_validation = self._own_validation(validation, dtype)
         self._is_own_validation = own_validation is not None
         self._check_callbacks(watch_callbacks, rule is not None)
+        out_activation = self._out_activation()
+        layers = conventions.layers(sizes, activations, dropouts, outputs, out_activation)
         if is_first:
-            self._build(data, sizes, activations, dropouts, outputs, random_state, dtype)
-        self._check_shape(sizes, outputs)
+            self._draw(layers, X.shape[1], random_state, dtype)
+        else:
+            self._go_on(layers, random_state)
+        self.out_activation_ = out_activation
         loss = self._loss(dtype)
         epochs = 1 if incremental else self.max_iter
         watch = Watch(watch_callbacks, Progress(int(self.progress), epochs), self._tasks())
@@ -270,7 +275,9 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             course.run_lbfgs(self, data, loss=loss, watch=watch)
         else:
             if incremental and self.__dict__.get("_rule") is not None:
+                penalty, bound = rule.spec.l2, rule.spec.clip_norm
                 rule = self._rule
+                rule.spec = rule.spec._replace(l2=penalty, clip_norm=bound)
             else:
                 self._rule = rule
                 self._model._prepare_state(rule.spec, resume=False)
@@ -304,44 +311,46 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             self._keep_online(loss)
         return self
 
-    def _build(
-        self,
-        data: Data,
-        sizes: list[int],
-        activations: tuple[Any, ...],
-        dropouts: tuple[float, ...],
-        outputs: int,
-        random_state: Any,
-        dtype: Any,
-    ) -> None:
+    def _draw(self, layers: list[Layer], features: int, random_state: Any, dtype: Any) -> None:
         """Draw a new network and forget the last fit."""
+        dense = [layer for layer in layers if isinstance(layer, Dense)]
+        units = [features, *(layer.units for layer in dense)]
+        names = [layer.activation for layer in dense[:-1]]
+        names.append(names[-1] if names else self.activation)
+        parameters = conventions.initial_parameters(units, names, random_state, dtype)
+        model = self._network(layers, random_state, dtype)
+        model._build(features, parameters)
+        self._model = model
         self.n_iter_ = 0
         self.t_ = 0
-        self.n_outputs_ = outputs
-        units = [data.X.shape[1], *sizes, outputs]
+        self.n_outputs_ = units[-1]
         self.n_layers_ = len(units)
-        self.out_activation_ = self._out_activation()
-        last = self.activation if isinstance(self.activation, str) else None
-        names = (*activations, activations[-1] if activations else last)
-        parameters = conventions.initial_parameters(units, names, random_state, dtype)
-        # a draw only where it is used: without dropout the draws stay scikit-learn's
-        seed = int(random_state.randint(2**31 - 1)) if any(dropouts) else 0
-        found = conventions.layers(sizes, activations, dropouts, outputs, self.out_activation_)
-        model = Sequential(found, dtype=dtype.name, seed=seed, engine=self.engine)
-        model._build(units[0], parameters)
-        self._model = model
         for name in (*_TRAINING_STATE, *_RESULTS):
             self.__dict__.pop(name, None)
 
-    def _check_shape(self, sizes: list[int], outputs: int) -> None:
-        """Raise if the network to go on with is not the one that is described."""
-        wanted = [*sizes, outputs]
-        if [spec.outputs for spec in self._model.specs] != wanted:
-            have = [spec.outputs for spec in self._model.specs[:-1]]
+    def _network(self, layers: list[Layer], random_state: Any, dtype: Any) -> Sequential:
+        """Without parameters yet."""
+        # a draw only where it is used: without dropout the draws stay scikit-learn's
+        has_dropout = any(isinstance(layer, Dropout) for layer in layers)
+        seed = int(random_state.randint(2**31 - 1)) if has_dropout else 0
+        return Sequential(layers, dtype=dtype.name, seed=seed, engine=self.engine)
+
+    def _go_on(self, layers: list[Layer], random_state: Any) -> None:
+        """Keep weights and optimizer; what else a network has is as the parameters say now."""
+        last = self._model
+        have = [spec.outputs for spec in last.specs]
+        units = [layer.units for layer in layers if isinstance(layer, Dense)]
+        if have != units:
             raise ValueError(
-                f"the fitted network has hidden layers of {have} units and {self.n_outputs_} "
-                f"outputs, not {sizes} and {outputs}: it cannot be trained further"
+                f"the fitted network has hidden layers of {have[:-1]} units and {have[-1]} "
+                f"outputs, not {units[:-1]} and {units[-1]}: it cannot be trained further"
             )
+        if (tuple(layers), self.engine) == (last.layers, last._engine_wanted):
+            return
+        model = self._network(layers, random_state, last.dtype)
+        model._build(last.specs[0].inputs, last.parameters)
+        model.set_optimizer_state(last.optimizer_state())
+        self._model = model
 
     def _begin_curves(self) -> None:
         """Start the records of a fit; a warm start goes on with those that are there."""
