@@ -391,6 +391,29 @@ def test_one_training_at_a_time() -> None:
     model.partial_fit(X, Y)
 
 
+@pytest.mark.parametrize(
+    ("change", "weight", "message"),
+    [
+        ({}, np.ones(3), "sample_weight"),
+        ({"early_stopping": True, "validation_fraction": 0.0005}, None, "test_size"),
+        ({"learning_rate": CosineDecay(0.01), "solver": "lbfgs"}, None, "a schedule"),
+    ],
+    ids=["weights", "split", "rule"],
+)
+def test_what_cannot_begin_changes_nothing(
+    change: dict[str, Any], weight: Any, message: str
+) -> None:
+    """… of a fitted estimator: not even what it knows of classes and columns."""
+    model = classifier().fit(X, Y)
+    before, answers = dict(vars(model)), model.predict(X)
+    model.set_params(**change)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X[:, :50], Y < 2, weight)
+    model.set_params(**{name: before[name] for name in change})
+    assert vars(model) == before
+    np.testing.assert_array_equal(model.predict(X), answers)
+
+
 def test_a_training_from_within_is_refused() -> None:
     class Nested(fastnn.Callback):
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:

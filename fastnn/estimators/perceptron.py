@@ -98,6 +98,16 @@ def one_at_a_time(method: Method) -> Method:
     return cast(Method, training)
 
 
+class _Plan(NamedTuple):
+    """A fit whose every argument has been found good."""
+
+    data: Data
+    held_out: Data | None
+    rule: Rule | None  # None for L-BFGS
+    random_state: Any
+    callbacks: Callbacks
+
+
 class _Online(NamedTuple):
     """What ``partial_fit`` of one plain row needs, while no parameter changes."""
 
@@ -238,67 +248,28 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         validation: tuple[Any, Any, Any] = (None, None, None),
     ) -> Self:
         """Check everything, build the network if there is none, and train it."""
-        sizes = self._hidden_sizes()
-        activations, dropouts = self._activations(len(sizes)), self._dropouts(len(sizes))
-        conventions.check_loss(self.loss)
-        watch_callbacks = Callbacks(() if self.callbacks is None else self.callbacks)
-        is_first = "_model" not in self.__dict__ or not (self.warm_start or incremental)
         self._drop_online()
-        X, y = self._validate_target(X, y, incremental=incremental, reset=is_first)
-        dtype = X.dtype if is_first else self._model.dtype
-        if is_first and conventions.is_lbfgs(self.solver):
-            dtype = np.dtype(np.float64)  # as there, where SciPy's float64 vector takes over
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=dtype)
-        weight = self._row_weights(y, sample_weight, dtype)
-        target = self._encode(y, dtype)
-        outputs = self._output_count(target)
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        rule = conventions.rule(self)
-        random_state = check_random_state(self.random_state)
-        data = Data(_in_order(X, dtype), target, weight)
-        own_validation = self._own_validation(validation, dtype)
-        self._is_own_validation = own_validation is not None
-        self._check_callbacks(watch_callbacks, rule is not None)
-        out_activation = self._out_activation()
-        layers = conventions.layers(sizes, activations, dropouts, outputs, out_activation)
-        if is_first:
-            self._draw(layers, X.shape[1], random_state, dtype)
-        else:
-            self._go_on(layers, random_state)
-        self.out_activation_ = out_activation
-        loss = self._loss(dtype)
+        before = dict(self.__dict__)
+        try:
+            plan = self._plan(X, y, sample_weight, incremental=incremental, validation=validation)
+        except BaseException:  # what could not begin has changed nothing
+            self.__dict__ = before
+            raise
+        loss = self._loss(self._model.dtype)
         epochs = 1 if incremental else self.max_iter
-        watch = Watch(watch_callbacks, Progress(int(self.progress), epochs), self._tasks())
-        if rule is None:
-            course.run_lbfgs(self, data, loss=loss, watch=watch)
+        watch = Watch(plan.callbacks, Progress(int(self.progress), epochs), self._tasks())
+        if plan.rule is None:
+            course.run_lbfgs(self, plan.data, loss=loss, watch=watch)
         else:
-            if incremental and self.__dict__.get("_rule") is not None:
-                penalty, bound = rule.spec.l2, rule.spec.clip_norm
-                rule = self._rule
-                rule.spec = rule.spec._replace(l2=penalty, clip_norm=bound)
-            else:
-                self._rule = rule
-                self._model._prepare_state(rule.spec, resume=False)
+            self._follow(plan.rule, incremental)
             self._begin_curves()
-            held_out = own_validation
-            if self.early_stopping and held_out is None:
-                data, held_out = self._split(data, y, random_state)
-            if held_out is not None and held_out.X.shape[0] < 2:
-                if is_first:
-                    del self._model
-                raise ValueError(
-                    "The validation set is too small. Increase 'validation_fraction' "
-                    "or the size of your dataset."
-                )
             course.run(
                 self,
-                data,
-                held_out,
-                rule=rule,
+                plan.data,
+                plan.held_out,
+                rule=self._rule,
                 loss=loss,
-                random_state=random_state,
+                random_state=plan.random_state,
                 watch=watch,
                 incremental=incremental,
             )
@@ -307,9 +278,67 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 "Solver produced non-finite parameter weights. The input data may"
                 " contain large values and need to be preprocessed."
             )
-        if incremental and len(target) == 1:
+        if incremental and len(plan.data.target) == 1:
             self._keep_online(loss)
         return self
+
+    def _plan(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        incremental: bool,
+        validation: tuple[Any, Any, Any],
+    ) -> _Plan:
+        """Everything that may find a mistake; it leaves the network that is to be trained."""
+        sizes = self._hidden_sizes()
+        activations, dropouts = self._activations(len(sizes)), self._dropouts(len(sizes))
+        conventions.check_loss(self.loss)
+        callbacks = Callbacks(() if self.callbacks is None else self.callbacks)
+        is_first = "_model" not in self.__dict__ or not (self.warm_start or incremental)
+        X, y = self._validate_target(X, y, incremental=incremental, reset=is_first)
+        dtype = X.dtype if is_first else self._model.dtype
+        if is_first and conventions.is_lbfgs(self.solver):
+            dtype = np.dtype(np.float64)  # as there, where SciPy's float64 vector takes over
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=dtype)
+        target = self._encode(y, dtype)
+        data = Data(_in_order(X, dtype), target, self._row_weights(y, sample_weight, dtype))
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        rule = conventions.rule(self)
+        random_state = check_random_state(self.random_state)
+        held_out = self._own_validation(validation, dtype)
+        self._is_own_validation = held_out is not None
+        self._check_callbacks(callbacks, rule is not None)
+        self.out_activation_ = self._out_activation()
+        outputs = self._output_count(target)
+        layers = conventions.layers(sizes, activations, dropouts, outputs, self.out_activation_)
+        if is_first:
+            self._draw(layers, X.shape[1], random_state, dtype)
+        else:
+            self._go_on(layers, random_state)
+        if self.early_stopping and held_out is None and rule is not None:
+            data, held_out = self._split(data, y, random_state)
+        if held_out is not None and held_out.X.shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' "
+                "or the size of your dataset."
+            )
+        return _Plan(data, held_out, rule, random_state, callbacks)
+
+    def _follow(self, rule: Rule, incremental: bool) -> None:
+        """Start with the rule afresh; or go on with the last, but for what is no part of its state.
+
+        scikit-learn reads the penalty at every step, and the rest when it makes an optimizer.
+        """
+        last = self.__dict__.get("_rule")
+        if incremental and last is not None:
+            last.spec = last.spec._replace(l2=rule.spec.l2, clip_norm=rule.spec.clip_norm)
+        else:
+            self._rule = rule
+            self._model._prepare_state(rule.spec, resume=False)
 
     def _draw(self, layers: list[Layer], features: int, random_state: Any, dtype: Any) -> None:
         """Draw a new network and forget the last fit."""
