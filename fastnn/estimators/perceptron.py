@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -73,6 +73,8 @@ _TRAINING_STATE = (
     "validation_scores_",
     "validation_loss_curve_",
 )
+
+_SPARSE = ["csr", "csc"]  # forms of a sparse matrix that are taken as they are
 
 #: Results that a new fit begins without; a stripped estimator keeps them.
 _RESULTS = ("best_loss_", "best_validation_score_")
@@ -429,6 +431,27 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             weight = _check_sample_weight(weight, X, dtype=dtype)
         return Data(_in_order(X, dtype), self._encode(y, dtype), weight, y)
 
+    def _checked(self, X: Any, y: Any, *, reset: bool, y_numeric: bool = False) -> tuple[Any, Any]:
+        """X (n, features), dense or in CSR or CSC form, and y: (n,) instead of a column."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=_SPARSE,
+            multi_output=True,
+            y_numeric=y_numeric,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _checked_rows(self, X: Any) -> Any:
+        """X (n, features) for a fitted estimator."""
+        check_is_fitted(self)
+        return validate_data(self, X, accept_sparse=_SPARSE, reset=False)
+
     def _split(self, data: Data, y: Any, random_state: Any) -> tuple[Data, Data]:
         """Rows to learn from and rows to watch, split as scikit-learn splits them."""
         rows = np.arange(data.X.shape[0])
@@ -514,10 +537,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """The output of the network, (n, outputs); that of a log link as its exponential."""
         output = None if is_checked else self._quick_output(X)
         if output is None:
-            if not is_checked:
-                check_is_fitted(self)
-                X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-            output = self._forward(X)
+            output = self._forward(X if is_checked else self._checked_rows(X))
         return np.exp(output) if self.out_activation_ == "exp" else output
 
     def _forward(self, X: Any) -> Array:
@@ -547,8 +567,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         -------
         ndarray (n_samples, len(output), n_features)
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        X = self._checked_rows(X)
         X = _in_order(X.toarray() if sparse.issparse(X) else X, self._model.dtype)
         gradient = self._model.input_gradient(X, output)
         if self.out_activation_ == "exp":

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from ..losses import LOSSES, Huber, Quantile
 from . import conventions
@@ -172,20 +170,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         self, X: Any, y: Any, *, incremental: bool, reset: bool
     ) -> tuple[Any, Any]:
         """X and y checked."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        is_poisson = isinstance(self.loss, str) and self.loss == "poisson"
-        if is_poisson and y.min() < 0:
+        X, y = self._checked(X, y, reset=reset, y_numeric=True)
+        if self._out_activation() == "exp" and y.min() < 0:
             raise ValueError("y must not be negative for the loss 'poisson'")
         return X, y
 
