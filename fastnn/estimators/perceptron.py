@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
@@ -239,6 +239,47 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return threads.choose(wanted, flops, self._model.dtype)
 
     # ------------------------------------------------------------------ fit
+
+    @one_at_a_time
+    @with_callbacks  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train on rows of X and what is to be predicted for them, y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        y : array-like (n_samples,) or (n_samples, n_outputs)
+            For a classifier labels of any sortable kind, or rows of zeros and ones, for
+            multilabel; for a regressor numbers.
+        sample_weight : array-like (n_samples,), optional
+        X_val, y_val : array-like, optional
+            A validation set, in the place of the one that early stopping holds back.
+        sample_weight_val : array-like, optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what cannot be trained, before anything changes; ValueError also where the
+            weights have become NaN or infinite.
+        RuntimeError
+            If another training of this estimator is running.
+        """
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, incremental=False, validation=validation)
 
     def _fit(
         self,

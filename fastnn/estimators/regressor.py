@@ -87,43 +87,6 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ training
 
-    @one_at_a_time
-    @with_callbacks  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> Self:
-        """Train on rows of X and their targets y.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix (n_samples, n_features)
-        y : array-like (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like (n_samples,), optional
-        X_val, y_val : array-like, optional
-            A validation set, in the place of the one that early stopping holds back.
-        sample_weight_val : array-like, optional
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-        RuntimeError
-            If another training of this estimator is running.
-        """
-        validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, incremental=False, validation=validation)
-
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
     @one_at_a_time
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
