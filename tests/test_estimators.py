@@ -266,6 +266,17 @@ def test_float32_stays_float32() -> None:
     assert model.loss_curve_ == pytest.approx(double.loss_curve_, rel=1e-4)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "logistic"])
+def test_float32_follows_as_long_as_nothing_has_a_kink(activation: str) -> None:
+    """At relu's kink a rounding would decide about a gradient."""
+    X, y = data("digits")
+    theirs, ours = both(MLPClassifier, activation=activation)
+    curves = [
+        estimator.fit(X.astype(np.float32) / 16, y).loss_curve_ for estimator in (theirs, ours)
+    ]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-6)
+
+
 def test_sparse_rows_are_the_dense_ones() -> None:
     X, y = data("digits")
     dense = MLPClassifier((20,), max_iter=3, random_state=0).fit(X, y)
