@@ -104,14 +104,16 @@ class _Online(NamedTuple):
 
     trainer: Trainer
     loss: Loss
+    read: Callable[[Any], tuple[Any, ...]]  # the parameters of an estimator, as they are now
     parameters: tuple[Any, ...]  # compared by identity
 
 
 class Perceptron(CallbackSupportMixin, Trained):  # type: ignore[misc]
     """Base class of the estimators: made by its subclasses only.
 
-    A subclass says what a target is: ``_validate_target``, ``_encode``, ``_decoded``,
-    ``_loss``, ``_decide``, ``_validation_score`` and ``_is_stratified``.
+    A subclass says what a target is: ``_validate_target``, ``_validate_held_out``,
+    ``_encode``, ``_quick_target``, ``_decoded``, ``_output_count``, ``_out_activation``,
+    ``_loss``, ``_validation_score`` and ``_is_stratified``.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -514,9 +516,8 @@ class Perceptron(CallbackSupportMixin, Trained):  # type: ignore[misc]
         if self._rule.schedule is not None or "feature_names_in_" in self.__dict__:
             return
         trainer = self._model._trainer(loss.row, self._rule.spec, 1, 1)
-        names = self.get_params(deep=False)
-        self._online = _Online(trainer, loss, tuple(getattr(self, name) for name in names))
-        self._online_values = operator.attrgetter(*names)
+        read = operator.attrgetter(*self.get_params(deep=False))
+        self._online = _Online(trainer, loss, read, read(self))
 
     def _drop_online(self) -> None:
         online = self.__dict__.pop("_online", None)
@@ -528,8 +529,7 @@ class Perceptron(CallbackSupportMixin, Trained):  # type: ignore[misc]
         online = self.__dict__.get("_online")
         if online is None or target is None or type(X) is not np.ndarray or len(X) != 1:
             return False
-        values = self._online_values(self)
-        if not all(map(operator.is_, values, online.parameters)):
+        if not all(map(operator.is_, online.read(self), online.parameters)):
             return False
         value = online.trainer.step(X, target, None, self._rule.rate)
         if value is None:
