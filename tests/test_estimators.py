@@ -196,6 +196,24 @@ def test_partial_fit_and_warm_start_go_on_as_there() -> None:
     assert_equal_fits(theirs, ours, X)
 
 
+@pytest.mark.parametrize("how", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    "change", [{"activation": "tanh"}, {"activation": "logistic"}, {"alpha": 100.0}], ids=str
+)
+def test_a_changed_parameter_acts_on_the_weights_there_are(
+    change: dict[str, Any], how: str
+) -> None:
+    X, y = data("cancer")
+    theirs, ours = both(MLPClassifier, warm_start=True, max_iter=3)
+    for estimator in (theirs, ours):
+        train = functools.partial(getattr(estimator, how), X, y)
+        train(**({"classes": np.unique(y)} if how == "partial_fit" else {}))
+        estimator.set_params(**change)
+        train()
+        train()
+    assert_equal_fits(theirs, ours, X)
+
+
 def test_one_plain_row_takes_the_short_way() -> None:
     """… and gives what the long way gives; a changed parameter is noticed."""
     for name, kind in DATA.items():
@@ -246,6 +264,17 @@ def test_float32_stays_float32() -> None:
     assert model.predict_proba(X[:3].astype(np.float32)).dtype == np.float32
     double = MLPClassifier((20,), max_iter=3, random_state=0).fit(X, y)
     assert model.loss_curve_ == pytest.approx(double.loss_curve_, rel=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "logistic"])
+def test_float32_follows_as_long_as_nothing_has_a_kink(activation: str) -> None:
+    """At relu's kink a rounding would decide about a gradient."""
+    X, y = data("digits")
+    theirs, ours = both(MLPClassifier, activation=activation)
+    curves = [
+        estimator.fit(X.astype(np.float32) / 16, y).loss_curve_ for estimator in (theirs, ours)
+    ]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-6)
 
 
 def test_sparse_rows_are_the_dense_ones() -> None:

@@ -265,6 +265,24 @@ def test_input_gradient(kind: str) -> None:
     np.testing.assert_array_equal(model.input_gradient(rows, 0), gradient[:, :1])
 
 
+def test_a_warm_start_takes_up_what_has_changed() -> None:
+    """… and the weights stay: the rate is so small that nothing is learned."""
+    still = {"warm_start": True, "max_iter": 1, "learning_rate_init": 1e-30}
+    model = classifier(**still).fit(X, Y)
+    first = model.coefs_
+    model.set_params(activation="gelu", dropout=0.5, engine="numpy").fit(X, Y)
+    network = model.to_sequential()
+    assert network.layers == (Dense(20, "gelu"), fastnn.Dropout(0.5), Dense(10, "softmax"))
+    assert network.engine == "numpy"
+    for before, after in zip(first, model.coefs_, strict=True):
+        np.testing.assert_array_equal(before, after)
+    counts = regressor(loss="poisson", **still).fit(XD, YD)
+    counts.set_params(loss="squared_error").fit(XD, YD)
+    assert counts.out_activation_ == "identity"
+    half_squares = 0.5 * np.mean((counts.predict(XD) - YD) ** 2)
+    assert counts.set_params(alpha=0.0).fit(XD, YD).loss_ == pytest.approx(half_squares)
+
+
 def test_a_stripped_pickle_is_small_and_learns_again() -> None:
     labels = np.array(["a class with quite a long name", *"bcdefghij"])[Y]
     model = classifier(hidden_layer_sizes=(100,), max_iter=200, n_iter_no_change=200).fit(X, labels)
@@ -371,6 +389,29 @@ def test_one_training_at_a_time() -> None:
     assert model.loss_curve_ == expected.loss_curve_
     np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
     model.partial_fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("change", "weight", "message"),
+    [
+        ({}, np.ones(3), "sample_weight"),
+        ({"early_stopping": True, "validation_fraction": 0.0005}, None, "test_size"),
+        ({"learning_rate": CosineDecay(0.01), "solver": "lbfgs"}, None, "a schedule"),
+    ],
+    ids=["weights", "split", "rule"],
+)
+def test_what_cannot_begin_changes_nothing(
+    change: dict[str, Any], weight: Any, message: str
+) -> None:
+    """… of a fitted estimator: not even what it knows of classes and columns."""
+    model = classifier().fit(X, Y)
+    before, answers = dict(vars(model)), model.predict(X)
+    model.set_params(**change)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X[:, :50], Y < 2, weight)
+    model.set_params(**{name: before[name] for name in change})
+    assert vars(model) == before
+    np.testing.assert_array_equal(model.predict(X), answers)
 
 
 def test_a_training_from_within_is_refused() -> None:

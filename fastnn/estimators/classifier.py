@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
@@ -16,7 +16,6 @@ from sklearn.utils.multiclass import (
     type_of_target,
     unique_labels,
 )
-from sklearn.utils.validation import validate_data
 
 from ..losses import LOSSES, Huber, Quantile
 from . import conventions
@@ -95,44 +94,6 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ training
 
-    @one_at_a_time
-    @with_callbacks  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> Self:
-        """Train on rows of X and their classes y.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix (n_samples, n_features)
-        y : array-like (n_samples,) or (n_samples, n_outputs)
-            Labels of any sortable kind; or rows of zeros and ones, for multilabel.
-        sample_weight : array-like (n_samples,), optional
-        X_val, y_val : array-like, optional
-            A validation set, in the place of the one that early stopping holds back.
-        sample_weight_val : array-like, optional
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-        RuntimeError
-            If another training of this estimator is running.
-        """
-        validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, incremental=False, validation=validation)
-
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
     @one_at_a_time
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
@@ -210,17 +171,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self, X: Any, y: Any, *, incremental: bool, reset: bool
     ) -> tuple[Any, Any]:
         """X and y checked, and the classes known."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        X, y = self._checked(X, y, reset=reset)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
@@ -238,17 +189,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         return X, y
 
     def _validate_held_out(self, X: Any, y: Any) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            dtype=(np.float64, np.float32),
-            reset=False,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        X, y = self._checked(X, y, reset=False)
         self._check_known(y, unique_labels(y))
         return X, y
 

@@ -70,7 +70,7 @@ def layers(
 
 
 def initial_parameters(
-    units: list[int], activations: tuple[Any, ...], random_state: Any, dtype: Any
+    units: list[int], activations: list[Any], random_state: Any, dtype: Any
 ) -> Array:
     """Weights and biases uniform within √(6 / (in + out)), or √(2 / …) for the logistic.
 

@@ -30,7 +30,7 @@ from .conventions import Loss, Rule, say
 Array = NDArray[Any]
 
 #: What an estimator has that is bound to a process or to a call: no copy takes it over.
-RUNNING = ("_online", "_online_values", "_claim")
+RUNNING = ("_online", "_claim")
 
 LOSS = "loss"  # the scoring that is the negative loss of the validation set
 

@@ -1,28 +1,22 @@
-"""What the classifier and the regressor share: parameters, checks, the fit, and storage.
+"""What the classifier and the regressor share: parameters, their checks, the fit.
 
-The parameters of a fitted estimator live in a ``Sequential``, ``_model``; ``coefs_`` and
-``intercepts_`` are views of copies of them. A row or two of plain floats takes a short way
-past scikit-learn's validation, which costs a hundred times what the network does: the
-engine checks such arrays itself.
+A fit is planned whole before anything changes, then it runs in ``course``. What an estimator
+does with its network afterwards stands in ``trained``.
 """
 
 from __future__ import annotations
 
-import copy
 import operator
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.base import _fit_context
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -30,11 +24,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from .. import checks, threads
+from .. import checks
 from ..callbacks import Callbacks
-from ..custom import CustomActivation, CustomLoss
 from ..engines import ACTIVATIONS, Trainer
 from ..errors import unknown_name
+from ..layers import Dense, Dropout, Layer
 from ..model import Sequential
 from ..optimizers import LBFGS, OPTIMIZERS, Optimizer
 from ..progress import Progress
@@ -42,6 +36,7 @@ from ..schedules import Schedule
 from . import conventions, course
 from .conventions import Loss, Rule
 from .course import Data, Watch
+from .trained import SPARSE, Trained, in_order
 
 try:  # scikit-learn's experimental callbacks, from 1.9 on
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -59,9 +54,6 @@ __all__ = ["Perceptron", "one_at_a_time", "with_callbacks"]
 
 Array = NDArray[Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
-
-#: The layout of a pickled estimator; raised when an older one can no longer be read.
-_STATE_VERSION = 1
 
 #: What a fit keeps for going on with training, and a stripped estimator does not have.
 _TRAINING_STATE = (
@@ -97,19 +89,31 @@ def one_at_a_time(method: Method) -> Method:
     return cast(Method, training)
 
 
+class _Plan(NamedTuple):
+    """A fit whose every argument has been found good."""
+
+    data: Data
+    held_out: Data | None
+    rule: Rule | None  # None for L-BFGS
+    random_state: Any
+    callbacks: Callbacks
+
+
 class _Online(NamedTuple):
     """What ``partial_fit`` of one plain row needs, while no parameter changes."""
 
     trainer: Trainer
     loss: Loss
+    read: Callable[[Any], tuple[Any, ...]]  # the parameters of an estimator, as they are now
     parameters: tuple[Any, ...]  # compared by identity
 
 
-class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class Perceptron(CallbackSupportMixin, Trained):  # type: ignore[misc]
     """Base class of the estimators: made by its subclasses only.
 
-    A subclass says what a target is: ``_validate_target``, ``_encode``, ``_decoded``,
-    ``_loss``, ``_decide``, ``_validation_score`` and ``_is_stratified``.
+    A subclass says what a target is: ``_validate_target``, ``_validate_held_out``,
+    ``_encode``, ``_quick_target``, ``_decoded``, ``_output_count``, ``_out_activation``,
+    ``_loss``, ``_validation_score`` and ``_is_stratified``.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -150,7 +154,6 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     loss: Any  # a parameter of both, in different places
     _claim: object = None  # who trains
-    _model: Sequential
     _rule: Rule
     _online: _Online
     _is_own_validation: bool
@@ -215,17 +218,48 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         by_loss = isinstance(self.scoring, str) and self.scoring == course.LOSS
         return self._is_own_validation or (self.early_stopping and by_loss)
 
-    def _thread_count(self, flops_per_parameter: float) -> int:
-        """As the model API chooses; one in a worker thread of joblib, which has others."""
-        wanted = self.threads
-        if wanted is None and threading.current_thread() is not threading.main_thread():
-            backend, _ = joblib.parallel.get_active_backend()
-            if getattr(backend, "nesting_level", 0):
-                wanted = 1
-        flops = flops_per_parameter * self._model.size
-        return threads.choose(wanted, flops, self._model.dtype)
-
     # ------------------------------------------------------------------ fit
+
+    @one_at_a_time
+    @with_callbacks  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train on rows of X and what is to be predicted for them, y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        y : array-like (n_samples,) or (n_samples, n_outputs)
+            For a classifier labels of any sortable kind, or rows of zeros and ones, for
+            multilabel; for a regressor numbers.
+        sample_weight : array-like (n_samples,), optional
+        X_val, y_val : array-like, optional
+            A validation set, in the place of the one that early stopping holds back.
+        sample_weight_val : array-like, optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what cannot be trained, before anything changes; ValueError also where the
+            weights have become NaN or infinite.
+        RuntimeError
+            If another training of this estimator is running.
+        """
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, incremental=False, validation=validation)
 
     def _fit(
         self,
@@ -237,61 +271,28 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         validation: tuple[Any, Any, Any] = (None, None, None),
     ) -> Self:
         """Check everything, build the network if there is none, and train it."""
-        sizes = self._hidden_sizes()
-        activations, dropouts = self._activations(len(sizes)), self._dropouts(len(sizes))
-        conventions.check_loss(self.loss)
-        watch_callbacks = Callbacks(() if self.callbacks is None else self.callbacks)
-        is_first = "_model" not in self.__dict__ or not (self.warm_start or incremental)
         self._drop_online()
-        X, y = self._validate_target(X, y, incremental=incremental, reset=is_first)
-        dtype = X.dtype if is_first else self._model.dtype
-        if is_first and conventions.is_lbfgs(self.solver):
-            dtype = np.dtype(np.float64)  # as there, where SciPy's float64 vector takes over
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=dtype)
-        weight = self._row_weights(y, sample_weight, dtype)
-        target = self._encode(y, dtype)
-        outputs = self._output_count(target)
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        rule = conventions.rule(self)
-        random_state = check_random_state(self.random_state)
-        data = Data(_in_order(X, dtype), target, weight)
-        own_validation = self._own_validation(validation, dtype)
-        self._is_own_validation = own_validation is not None
-        self._check_callbacks(watch_callbacks, rule is not None)
-        if is_first:
-            self._build(data, sizes, activations, dropouts, outputs, random_state, dtype)
-        self._check_shape(sizes, outputs)
-        loss = self._loss(dtype)
+        before = dict(self.__dict__)
+        try:
+            plan = self._plan(X, y, sample_weight, incremental=incremental, validation=validation)
+        except BaseException:  # what could not begin has changed nothing
+            self.__dict__ = before
+            raise
+        loss = self._loss(self._model.dtype)
         epochs = 1 if incremental else self.max_iter
-        watch = Watch(watch_callbacks, Progress(int(self.progress), epochs), self._tasks())
-        if rule is None:
-            course.run_lbfgs(self, data, loss=loss, watch=watch)
+        watch = Watch(plan.callbacks, Progress(int(self.progress), epochs), self._tasks())
+        if plan.rule is None:
+            course.run_lbfgs(self, plan.data, loss=loss, watch=watch)
         else:
-            if incremental and self.__dict__.get("_rule") is not None:
-                rule = self._rule
-            else:
-                self._rule = rule
-                self._model._prepare_state(rule.spec, resume=False)
+            self._follow(plan.rule, incremental)
             self._begin_curves()
-            held_out = own_validation
-            if self.early_stopping and held_out is None:
-                data, held_out = self._split(data, y, random_state)
-            if held_out is not None and held_out.X.shape[0] < 2:
-                if is_first:
-                    del self._model
-                raise ValueError(
-                    "The validation set is too small. Increase 'validation_fraction' "
-                    "or the size of your dataset."
-                )
             course.run(
                 self,
-                data,
-                held_out,
-                rule=rule,
+                plan.data,
+                plan.held_out,
+                rule=self._rule,
                 loss=loss,
-                random_state=random_state,
+                random_state=plan.random_state,
                 watch=watch,
                 incremental=incremental,
             )
@@ -300,48 +301,108 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 "Solver produced non-finite parameter weights. The input data may"
                 " contain large values and need to be preprocessed."
             )
-        if incremental and len(target) == 1:
+        if incremental and len(plan.data.target) == 1:
             self._keep_online(loss)
         return self
 
-    def _build(
+    def _plan(
         self,
-        data: Data,
-        sizes: list[int],
-        activations: tuple[Any, ...],
-        dropouts: tuple[float, ...],
-        outputs: int,
-        random_state: Any,
-        dtype: Any,
-    ) -> None:
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        incremental: bool,
+        validation: tuple[Any, Any, Any],
+    ) -> _Plan:
+        """Everything that may find a mistake; it leaves the network that is to be trained."""
+        sizes = self._hidden_sizes()
+        activations, dropouts = self._activations(len(sizes)), self._dropouts(len(sizes))
+        conventions.check_loss(self.loss)
+        callbacks = Callbacks(() if self.callbacks is None else self.callbacks)
+        is_first = "_model" not in self.__dict__ or not (self.warm_start or incremental)
+        X, y = self._validate_target(X, y, incremental=incremental, reset=is_first)
+        dtype = X.dtype if is_first else self._model.dtype
+        if is_first and conventions.is_lbfgs(self.solver):
+            dtype = np.dtype(np.float64)  # as there, where SciPy's float64 vector takes over
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=dtype)
+        target = self._encode(y, dtype)
+        data = Data(in_order(X, dtype), target, self._row_weights(y, sample_weight, dtype))
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        rule = conventions.rule(self)
+        random_state = check_random_state(self.random_state)
+        held_out = self._own_validation(validation, dtype)
+        self._is_own_validation = held_out is not None
+        self._check_callbacks(callbacks, rule is not None)
+        self.out_activation_ = self._out_activation()
+        outputs = self._output_count(target)
+        layers = conventions.layers(sizes, activations, dropouts, outputs, self.out_activation_)
+        if is_first:
+            self._draw(layers, X.shape[1], random_state, dtype)
+        else:
+            self._go_on(layers, random_state)
+        if self.early_stopping and held_out is None and rule is not None:
+            data, held_out = self._split(data, y, random_state)
+        if held_out is not None and held_out.X.shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' "
+                "or the size of your dataset."
+            )
+        return _Plan(data, held_out, rule, random_state, callbacks)
+
+    def _follow(self, rule: Rule, incremental: bool) -> None:
+        """Start with the rule afresh; or go on with the last, but for what is no part of its state.
+
+        scikit-learn reads the penalty at every step, and the rest when it makes an optimizer.
+        """
+        last = self.__dict__.get("_rule")
+        if incremental and last is not None:
+            last.spec = last.spec._replace(l2=rule.spec.l2, clip_norm=rule.spec.clip_norm)
+        else:
+            self._rule = rule
+            self._model._prepare_state(rule.spec, resume=False)
+
+    def _draw(self, layers: list[Layer], features: int, random_state: Any, dtype: Any) -> None:
         """Draw a new network and forget the last fit."""
+        dense = [layer for layer in layers if isinstance(layer, Dense)]
+        units = [features, *(layer.units for layer in dense)]
+        names = [layer.activation for layer in dense[:-1]]
+        names.append(names[-1] if names else self.activation)
+        parameters = conventions.initial_parameters(units, names, random_state, dtype)
+        model = self._network(layers, random_state, dtype)
+        model._build(features, parameters)
+        self._model = model
         self.n_iter_ = 0
         self.t_ = 0
-        self.n_outputs_ = outputs
-        units = [data.X.shape[1], *sizes, outputs]
+        self.n_outputs_ = units[-1]
         self.n_layers_ = len(units)
-        self.out_activation_ = self._out_activation()
-        last = self.activation if isinstance(self.activation, str) else None
-        names = (*activations, activations[-1] if activations else last)
-        parameters = conventions.initial_parameters(units, names, random_state, dtype)
-        # a draw only where it is used: without dropout the draws stay scikit-learn's
-        seed = int(random_state.randint(2**31 - 1)) if any(dropouts) else 0
-        found = conventions.layers(sizes, activations, dropouts, outputs, self.out_activation_)
-        model = Sequential(found, dtype=dtype.name, seed=seed, engine=self.engine)
-        model._build(units[0], parameters)
-        self._model = model
         for name in (*_TRAINING_STATE, *_RESULTS):
             self.__dict__.pop(name, None)
 
-    def _check_shape(self, sizes: list[int], outputs: int) -> None:
-        """Raise if the network to go on with is not the one that is described."""
-        wanted = [*sizes, outputs]
-        if [spec.outputs for spec in self._model.specs] != wanted:
-            have = [spec.outputs for spec in self._model.specs[:-1]]
+    def _network(self, layers: list[Layer], random_state: Any, dtype: Any) -> Sequential:
+        """Without parameters yet."""
+        # a draw only where it is used: without dropout the draws stay scikit-learn's
+        has_dropout = any(isinstance(layer, Dropout) for layer in layers)
+        seed = int(random_state.randint(2**31 - 1)) if has_dropout else 0
+        return Sequential(layers, dtype=dtype.name, seed=seed, engine=self.engine)
+
+    def _go_on(self, layers: list[Layer], random_state: Any) -> None:
+        """Keep weights and optimizer; what else a network has is as the parameters say now."""
+        last = self._model
+        have = [spec.outputs for spec in last.specs]
+        units = [layer.units for layer in layers if isinstance(layer, Dense)]
+        if have != units:
             raise ValueError(
-                f"the fitted network has hidden layers of {have} units and {self.n_outputs_} "
-                f"outputs, not {sizes} and {outputs}: it cannot be trained further"
+                f"the fitted network has hidden layers of {have[:-1]} units and {have[-1]} "
+                f"outputs, not {units[:-1]} and {units[-1]}: it cannot be trained further"
             )
+        if (tuple(layers), self.engine) == (last.layers, last._engine_wanted):
+            return
+        model = self._network(layers, random_state, last.dtype)
+        model._build(last.specs[0].inputs, last.parameters)
+        model.set_optimizer_state(last.optimizer_state())
+        self._model = model
 
     def _begin_curves(self) -> None:
         """Start the records of a fit; a warm start goes on with those that are there."""
@@ -389,7 +450,23 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         X, y = self._validate_held_out(X, y)
         if weight is not None:
             weight = _check_sample_weight(weight, X, dtype=dtype)
-        return Data(_in_order(X, dtype), self._encode(y, dtype), weight, y)
+        return Data(in_order(X, dtype), self._encode(y, dtype), weight, y)
+
+    def _checked(self, X: Any, y: Any, *, reset: bool, y_numeric: bool = False) -> tuple[Any, Any]:
+        """X (n, features), dense or in CSR or CSC form, and y: (n,) instead of a column."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=SPARSE,
+            multi_output=True,
+            y_numeric=y_numeric,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
 
     def _split(self, data: Data, y: Any, random_state: Any) -> tuple[Data, Data]:
         """Rows to learn from and rows to watch, split as scikit-learn splits them."""
@@ -413,151 +490,6 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         context = self._init_callback_context(max_subtasks=self.max_iter)
         return context.call_on_fit_task_begin(estimator=self)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether there is a network; a fit that failed may have left other attributes."""
-        return "_model" in self.__dict__
-
-    # ------------------------------------------------------------------ one plain row
-
-    def _keep_online(self, loss: Loss) -> None:
-        """Have a trainer ready for the next row; nothing that observes the fit may be there."""
-        if self.verbose or self.callbacks or hasattr(self, "_skl_callbacks"):
-            return
-        if self._rule.schedule is not None or "feature_names_in_" in self.__dict__:
-            return
-        trainer = self._model._trainer(loss.row, self._rule.spec, 1, 1)
-        names = self.get_params(deep=False)
-        self._online = _Online(trainer, loss, tuple(getattr(self, name) for name in names))
-        self._online_values = operator.attrgetter(*names)
-
-    def _drop_online(self) -> None:
-        online = self.__dict__.pop("_online", None)
-        if online is not None:
-            online.trainer.__exit__(None, None, None)
-
-    def _has_learned(self, X: Any, target: Array | None) -> bool:
-        """Make the update for one plain row, if it is one and no parameter has changed."""
-        online = self.__dict__.get("_online")
-        if online is None or target is None or type(X) is not np.ndarray or len(X) != 1:
-            return False
-        values = self._online_values(self)
-        if not all(map(operator.is_, values, online.parameters)):
-            return False
-        value = online.trainer.step(X, target, None, self._rule.rate)
-        if value is None:
-            return False
-        constants = online.loss.constants(target)
-        constant = 0.0 if constants is None else float(constants[0])
-        self.n_iter_ = 0
-        self.loss_ = online.loss.reported(value, online.trainer.penalty, constant)
-        course.end_epoch(self, self._rule, 1, _nothing)
-        return True
-
-    def _quick_output(self, X: Any) -> Array | None:
-        """The network's output for plain finite rows; None if there is anything to look at."""
-        model = self.__dict__.get("_model")
-        if (
-            model is None
-            or type(X) is not np.ndarray
-            or X.ndim != 2
-            or X.dtype != model.dtype
-            or X.size > model._serial_size
-            or X.shape[0] == 0
-            or "feature_names_in_" in self.__dict__
-            or not model._engine.all_finite(X)
-        ):
-            return None
-        output: Array | None = model._network.predict(X)
-        return output
-
-    # ------------------------------------------------------------------ use
-
-    def _output(self, X: Any, *, is_checked: bool = False) -> Array:
-        """The output of the network, (n, outputs); that of a log link as its exponential."""
-        output = None if is_checked else self._quick_output(X)
-        if output is None:
-            if not is_checked:
-                check_is_fitted(self)
-                X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-            output = self._forward(X)
-        return np.exp(output) if self.out_activation_ == "exp" else output
-
-    def _forward(self, X: Any) -> Array:
-        model = self._model
-        if sparse.issparse(X):
-            X = X.tocsr()
-            chunk = max(1, 2**22 // X.shape[1])
-            parts = [
-                model.predict(_in_order(X[first : first + chunk].toarray(), model.dtype))
-                for first in range(0, X.shape[0], chunk)
-            ]
-            return np.concatenate(parts)
-        count = self._thread_count(2 * len(X) / threads.ONE_CALL)
-        return model.predict(_in_order(X, model.dtype), threads=count)
-
-    def input_gradient(self, X: Any, output: Any = None) -> Array:
-        """The derivatives of the network's output by the features.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_features)
-        output : int, sequence of int, or None
-            Which outputs: of a classifier probabilities (of the second class, if there are
-            two), of a regressor its targets. None is all of them.
-
-        Returns
-        -------
-        ndarray (n_samples, len(output), n_features)
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        X = _in_order(X.toarray() if sparse.issparse(X) else X, self._model.dtype)
-        gradient = self._model.input_gradient(X, output)
-        if self.out_activation_ == "exp":
-            chosen = slice(None) if output is None else np.atleast_1d(output)
-            gradient *= np.exp(self._model.predict(X))[:, chosen, np.newaxis]
-        return gradient
-
-    @property
-    def coefs_(self) -> list[Array]:
-        """Weights (inputs, outputs) of each layer: read-only copies. Assign a list to set them."""
-        return [_read_only(weight) for weight, _ in self._fitted_model("coefs_").weights]
-
-    @coefs_.setter
-    def coefs_(self, values: Iterable[Any]) -> None:
-        self._fitted_model("coefs_").weights = list(zip(values, self.intercepts_, strict=True))
-
-    @property
-    def intercepts_(self) -> list[Array]:
-        """Biases (outputs,) of each layer: read-only copies. Assign a list to set them."""
-        pairs = self._fitted_model("intercepts_").weights
-        return [_read_only(bias) for _, bias in pairs if bias is not None]
-
-    @intercepts_.setter
-    def intercepts_(self, values: Iterable[Any]) -> None:
-        self._fitted_model("intercepts_").weights = list(zip(self.coefs_, values, strict=True))
-
-    def _fitted_model(self, name: str) -> Sequential:
-        model: Sequential | None = self.__dict__.get("_model")
-        if model is None:
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}: it is not fitted"
-            )
-        return model
-
-    def to_sequential(self) -> Sequential:
-        """A copy of the network as a model of its own.
-
-        Its output is that of ``predict_proba`` (one column for two classes) or ``predict``;
-        for a Poisson loss its logarithm.
-        """
-        check_is_fitted(self)
-        model = copy.deepcopy(self._model)
-        model.set_optimizer_state(None)
-        return model
-
-    # ------------------------------------------------------------------ storage
-
     def strip(self) -> Self:
         """Forget what only further training needs: moments, curves, the best weights so far.
 
@@ -575,100 +507,40 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self._model.set_optimizer_state(None)
         return self
 
-    def save(self, path: Any) -> None:
-        """Write the fitted estimator to a safetensors file, without pickle.
+    # ------------------------------------------------------------------ one plain row
 
-        Parameters
-        ----------
-        path : str or path
+    def _keep_online(self, loss: Loss) -> None:
+        """Have a trainer ready for the next row; nothing that observes the fit may be there."""
+        if self.verbose or self.callbacks or hasattr(self, "_skl_callbacks"):
+            return
+        if self._rule.schedule is not None or "feature_names_in_" in self.__dict__:
+            return
+        trainer = self._model._trainer(loss.row, self._rule.spec, 1, 1)
+        read = operator.attrgetter(*self.get_params(deep=False))
+        self._online = _Online(trainer, loss, read, read(self))
 
-        Raises
-        ------
-        TypeError
-            For a parameter that is no plain data, such as a callback; it is named.
-        ValueError
-            If two different custom functions have one name.
+    def _drop_online(self) -> None:
+        online = self.__dict__.pop("_online", None)
+        if online is not None:
+            online.trainer.__exit__(None, None, None)
 
-        Notes
-        -----
-        Custom activations and losses are named in the file, their code is not there.
-        """
-        from . import storage  # noqa: PLC0415 - few need it
-
-        check_is_fitted(self)
-        storage.save(self, path)
-
-    @classmethod
-    def load(
-        cls,
-        path: Any,
-        engine: str | None = None,
-        custom: Mapping[str, CustomActivation | CustomLoss] | None = None,
-    ) -> Self:
-        """Read what ``save`` wrote.
-
-        Parameters
-        ----------
-        path : str or path
-        engine : str, optional
-            In the place of the one that the estimator was made with.
-        custom : mapping of str to CustomActivation or CustomLoss, optional
-            The custom functions that the file names, by name.
-
-        Returns
-        -------
-        estimator
-            Predicts as the saved one; the state of its optimizer is not there.
-
-        Raises
-        ------
-        fastnn.files.FileFormatError
-            If the file is not such a file, or of another kind of estimator.
-        TypeError, ValueError
-            If ``custom`` holds something else, or lacks a function that the file names.
-        """
-        from . import storage  # noqa: PLC0415
-
-        found: Self = storage.load(cls, path, engine, custom)
-        return found
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but what belongs to a running training."""
-        state = dict(super().__getstate__())
-        for name in course.RUNNING:
-            state.pop(name, None)
-        return state | {"_state_version": _STATE_VERSION}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over the state; one of a newer layout is refused with what to do."""
-        version = state.pop("_state_version", None)
-        if version != _STATE_VERSION:
-            raise ValueError(
-                f"this {type(self).__name__} was pickled in layout {version!r}, and this fastnn "
-                f"reads layout {_STATE_VERSION}: unpickle it with the fastnn that wrote it, and "
-                "hand it over by save() and load()"
-            )
-        super().__setstate__(state)
-
-    def __sklearn_tags__(self) -> Any:
-        """Sparse input is accepted."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+    def _has_learned(self, X: Any, target: Array | None) -> bool:
+        """Make the update for one plain row, if it is one and no parameter has changed."""
+        online = self.__dict__.get("_online")
+        if online is None or target is None or type(X) is not np.ndarray or len(X) != 1:
+            return False
+        if not all(map(operator.is_, online.read(self), online.parameters)):
+            return False
+        value = online.trainer.step(X, target, None, self._rule.rate)
+        if value is None:
+            return False
+        constants = online.loss.constants(target)
+        constant = 0.0 if constants is None else float(constants[0])
+        self.n_iter_ = 0
+        self.loss_ = online.loss.reported(value, online.trainer.penalty, constant)
+        course.end_epoch(self, self._rule, 1, _nothing)
+        return True
 
 
 def _nothing() -> None:
     """No validation."""
-
-
-def _read_only(array: Array) -> Array:
-    array = np.array(array)
-    array.flags.writeable = False
-    return array
-
-
-def _in_order(X: Any, dtype: Any) -> Any:
-    """Rows as the engine takes them; a sparse matrix in CSR form."""
-    if sparse.issparse(X):
-        return X.tocsr().astype(dtype, copy=False)
-    return np.require(X, dtype, ["C", "A"])

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from ..losses import LOSSES, Huber, Quantile
 from . import conventions
@@ -89,43 +87,6 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ training
 
-    @one_at_a_time
-    @with_callbacks  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> Self:
-        """Train on rows of X and their targets y.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix (n_samples, n_features)
-        y : array-like (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like (n_samples,), optional
-        X_val, y_val : array-like, optional
-            A validation set, in the place of the one that early stopping holds back.
-        sample_weight_val : array-like, optional
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-        RuntimeError
-            If another training of this estimator is running.
-        """
-        validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, incremental=False, validation=validation)
-
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
     @one_at_a_time
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -172,20 +133,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         self, X: Any, y: Any, *, incremental: bool, reset: bool
     ) -> tuple[Any, Any]:
         """X and y checked."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        is_poisson = isinstance(self.loss, str) and self.loss == "poisson"
-        if is_poisson and y.min() < 0:
+        X, y = self._checked(X, y, reset=reset, y_numeric=True)
+        if self._out_activation() == "exp" and y.min() < 0:
             raise ValueError("y must not be negative for the loss 'poisson'")
         return X, y
 

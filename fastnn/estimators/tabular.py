@@ -35,6 +35,7 @@ from ..engines import load as load_engine
 from ..errors import import_extra
 from ..files import FileFormatError
 from ..tables import Cells
+from ..training import STEP_FLOPS
 from . import MLPClassifier, MLPRegressor
 
 Array = NDArray[Any]
@@ -111,7 +112,7 @@ def train(
         "samples_per_second": len(rows) * net.n_iter_ / seconds,
         "engine": net._model.engine,
         "isa": load_engine(net._model.engine).ISA,
-        "threads": net._thread_count(6 * min(network["batch_size"], len(rows))),
+        "threads": net._thread_count(STEP_FLOPS * min(network["batch_size"], len(rows))),
         "dtype": network["dtype"],
         "seed": network["seed"],
         "saved": save,
