@@ -50,7 +50,7 @@ from .numba_step import (
     TABLE,
     TRAIN,
 )
-from .numba_vector import vector_bits
+from .numba_tile import vector_bits
 from .pace import Pace
 
 Array = NDArray[Any]

@@ -6,6 +6,8 @@ the function name them, since ``enter`` passes three numbers and no more.
 
 from __future__ import annotations
 
+import numpy as np
+
 from .numba_layer import AREA, BLOCK, gather_row, scatter_row
 from .numba_machine import call, doubles, inlined, longs, number_at, pointer, root, shifted
 from .numba_rows import scalars_at
@@ -17,7 +19,7 @@ from .numba_step import (
     table_at,
     weight_sum,
 )
-from .numba_vector import LANES, absolute, choose, load, number, store, sum_of
+from .numba_vector import LANES, absolute, choose, load, store, sum_of
 
 SLAB = 256  # rows that are brought into the layout at a time
 
@@ -30,10 +32,10 @@ def all_finite(like, arguments, _):
     whole = count // LANES * LANES
     for i in range(0, whole, LANES):
         x = load(values, i)
-        found = choose(absolute(x) < number(x, "infinity"), found, 1)
+        found = choose(absolute(x) < np.inf, found, 1)
     bad = sum_of(found)
     for i in range(whole, count):
-        bad += 0 if abs(values[i]) < number(values, "infinity") else 1
+        bad += 0 if abs(values[i]) < np.inf else 1
     result[0] = 1 if bad == 0 else 0
 
 

@@ -50,15 +50,16 @@ from .numba_machine import (
     shifted,
     words,
 )
-from .numba_rows import NOTHING, SCALARS, WEIGHT_TIMES_OUTPUTS, exp_negative, log, scalars_at
+from .numba_rows import NOTHING, SCALARS, WEIGHT_TIMES_OUTPUTS, scalars_at
 from .numba_vector import (
     choose,
+    exp_negative,
     filled,
     keep,
     lanes_below,
     load,
     load_first,
-    number,
+    log,
     splat_at,
     store,
     sum_of,
@@ -510,7 +511,7 @@ def cross_entropy(output, delta, stride, at, position, rows, inverse, scratch, r
     rest, mass = shifted(scratch, 2 * BLOCK), shifted(scratch, 3 * BLOCK)
     work = shifted(scratch, 6 * BLOCK)
 
-    most = filled(load(output, 0), -number(output, "infinity"))
+    most = filled(load(output, 0), -np.inf)
     for block in range(blocks):
         transpose(shifted(output, block * stride), work)
         for o in range(min(BLOCK, outputs - block * BLOCK)):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastnn.kernels import numba_compile, numba_engine, numba_kernels
-from fastnn.kernels.numba_vector import vector_bits
+from fastnn.kernels.numba_tile import vector_bits
 
 from fastnn.engines import LayerSpec, LossSpec, OptimizerSpec
 
