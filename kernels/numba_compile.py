@@ -243,9 +243,8 @@ def address(name: str, bits: int) -> int:
 
 @functools.cache
 def entry() -> Any:
-    """Call a kernel (address, a, b, c) without the GIL, subnormals being zero meanwhile.
+    """Call a kernel (address, eight arguments) without the GIL, subnormals being zero.
 
     The interpreter's own pending exception, as an interrupt leaves it, surfaces here.
     """
-    i64 = ctypes.c_int64
-    return ctypes.PYFUNCTYPE(None, i64, i64, i64, i64)(address("enter", 64))
+    return ctypes.PYFUNCTYPE(None, *[ctypes.c_int64] * 9)(address("enter", 64))

@@ -26,7 +26,7 @@ import os
 import sys
 import threading
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ if sys.platform == "win32":
 from . import numba_rows
 from .numba_compile import address, entry
 from .numba_layer import AREA, BLOCK, NARROW, block_stride
-from .numba_plain import SLAB
+from .numba_plain import STRIDE
 from .numba_step import (
     EVALUATE,
     GRADIENT,
@@ -133,9 +133,11 @@ def _blocks(features: int) -> int:
 def _to_panels(matrix: Array) -> Array:
     """[columns/16][row][16] of a matrix (rows, columns), padded with zeros."""
     rows, columns = matrix.shape
-    padded = np.zeros((rows, _blocks(columns), BLOCK), matrix.dtype)
-    padded.reshape(rows, _blocks(columns) * BLOCK)[:, :columns] = matrix
-    return padded.transpose(1, 0, 2)
+    if columns % BLOCK:
+        padded = np.zeros((rows, _blocks(columns) * BLOCK), matrix.dtype)
+        padded[:, :columns] = matrix
+        matrix = padded
+    return matrix.reshape(rows, _blocks(columns), BLOCK).transpose(1, 0, 2)
 
 
 def _from_panels(panels: Array, columns: int) -> Array:
@@ -166,10 +168,10 @@ def _constant_zeros() -> Array:
     return _zeros(BLOCK, np.float64)
 
 
-def _run(kernel: str, dtype: Any, *arguments: Any) -> None:
-    """Call a kernel of numba_plain.py with arrays, None and numbers."""
-    values = np.array([_at(a) if isinstance(a, np.ndarray | None) else a for a in arguments])
-    entry()(address(kernel, 8 * np.dtype(dtype).itemsize), 0, _at(values), 0)
+def _run(kernel: int, *arguments: Array | int | None) -> None:
+    """Call a kernel, by its address, with up to eight arrays or numbers."""
+    values = [x if isinstance(x, int) else _at(x) for x in arguments]
+    entry()(kernel, *values, *[0] * (8 - len(values)))
 
 
 def _name(row: Any) -> str:
@@ -219,7 +221,7 @@ class Network:
         self.specs = layers
         self.layers = np.zeros(len(layers), LAYER)
         end = self.size = 0
-        for layer, spec in zip(self.layers, layers, strict=True):
+        for i, (layer, spec) in enumerate(zip(self.layers, layers, strict=True)):
             in_blocks, out_blocks = _blocks(spec.inputs), _blocks(spec.outputs)
             narrow = spec.outputs <= NARROW
             count = (in_blocks * spec.outputs if narrow else out_blocks * spec.inputs) * BLOCK
@@ -233,6 +235,8 @@ class Network:
             layer["forward"], layer["backward"] = _activation(spec.activation, self.bits)
             layer["is_identity"], layer["is_softmax"] = name == "identity", name == "softmax"
             layer["dropout"] = spec.dropout
+            if i > 0 and spec.dropout > 0:  # which hides the layer's output from its way back
+                self.layers[i - 1]["backward"] = 0
             end += count + out_blocks * BLOCK
             self.size += (spec.inputs + spec.use_bias) * spec.outputs
         self.arena_size = end + AREA  # a tile may be read past its last row
@@ -258,21 +262,26 @@ class Network:
         layer = self.layers[i]
         at, end = int(layer["weight_at"]), int(layer["bias_at"])
         rows = layer["outputs"] if layer["narrow"] else layer["inputs"]
-        return arena[at:end].reshape(-1, int(rows), BLOCK)
+        blocks = layer["in_blocks"] if layer["narrow"] else layer["out_blocks"]
+        return arena[at:end].reshape(int(blocks), int(rows), BLOCK)
+
+    def place(self, arena: Array, i: int, weight: Array, bias: Array) -> None:
+        """Layer i's parameters into an arena; ``bias`` has no numbers if the layer has none."""
+        layer = self.layers[i]
+        self.weight_panels(arena, i)[...] = _to_panels(weight.T if layer["narrow"] else weight)
+        at = int(layer["bias_at"])
+        arena[at : at + len(bias)] = bias
 
     def pack(self, flat: Array, arena: Array) -> None:
         """Flat parameters into an arena, padding included: NaN may have been there."""
         arena[:] = 0
         at = 0
-        for i, layer in enumerate(self.layers):
-            inputs, outputs = int(layer["inputs"]), int(layer["outputs"])
-            weight = flat[at : at + inputs * outputs].reshape(inputs, outputs)
-            self.weight_panels(arena, i)[...] = _to_panels(weight.T if layer["narrow"] else weight)
-            at += inputs * outputs
-            if layer["uses_bias"]:
-                bias = int(layer["bias_at"])
-                arena[bias : bias + outputs] = flat[at : at + outputs]
-                at += outputs
+        for i, spec in enumerate(self.specs):
+            end = at + spec.inputs * spec.outputs
+            last = end + spec.outputs * spec.use_bias
+            weight = flat[at:end].reshape(spec.inputs, spec.outputs)
+            self.place(arena, i, weight, flat[end:last])
+            at = last
 
     def unpack(self, arena: Array) -> Array:
         """The inverse of ``pack``."""
@@ -336,9 +345,14 @@ class Network:
         if not _is_plain(X, self.dtype, 2) or X.shape[1] != self.specs[0].inputs:
             return None
         out = np.empty((len(X), self.specs[-1].outputs), self.dtype)
+        self.predict_into(out, X, threads)
+        return out
+
+    def predict_into(self, out: Array, X: Array, threads: int = 1) -> None:
+        """The output to a plain array."""
         if threads <= 1 or len(X) <= threads * ROW_TILE:
             self._predict_rows(X, out, 0, len(X))
-            return out
+            return
         bounds = [len(X) * t // threads // BLOCK * BLOCK for t in range(threads)] + [len(X)]
         failures: list[BaseException] = []
 
@@ -361,7 +375,6 @@ class Network:
                 helper.join()
         if failures:
             raise failures[0]
-        return out
 
     def _predict_rows(
         self, X: Array, out: Array, first: int, last: int, polls: bool = True
@@ -373,7 +386,7 @@ class Network:
         plan = workspace.plan
         plan["X"], plan["out"] = _at(X), _at(out)
         plan["first"], plan["rows"], plan["polls"] = first, last, polls
-        entry()(workspace.predict, 0, workspace.plan_at, 0)
+        _run(workspace.predict, 0, workspace.plan_at)
         self.workspaces.append(workspace)
 
     def input_gradient(self, X: Array, outputs: Array) -> Array:
@@ -397,10 +410,10 @@ class Network:
         widest = int(max(layers["in_blocks"].max(), layers["out_blocks"].max()))
         plan["scratch_size"] = widest * plan["stride"]
         scratch = _zeros(2 * int(plan["scratch_size"]), self.dtype)
-        plan["scratch"], plan["polls"] = _at(scratch), 1
+        plan["scratch"], plan["polls"], plan["kind"] = _at(scratch), 1, GRADIENT
         plan["X"], plan["out"], plan["rows"] = _at(X), _at(result), len(X)
         plan["outputs_wanted"], plan["wanted_count"] = _at(outputs), len(outputs)
-        entry()(address("input_gradient", self.bits), 0, workspace.plan_at, 0)
+        _run(address("input_gradient", self.bits), 0, workspace.plan_at)
         return result
 
     def trainer(
@@ -427,7 +440,7 @@ def _kernels_of_passes(layers: Array, with_deltas: bool) -> set[str]:
         names |= {"softmax_rows", "softmax_backward"} if with_deltas else {"softmax_rows"}
     if with_deltas:
         if (layers["dropout"] > 0).any():
-            names |= {"apply_dropout", "multiply_slope"}
+            names.add("apply_dropout")
         if (layers["backward"] == 0).any():
             names.add("multiply_slope")
     return names
@@ -480,6 +493,7 @@ class _Inference(_Workspace):
 
     def __init__(self, network: Network) -> None:
         super().__init__(network, network.layers, ROW_TILE, 1, with_deltas=False)
+        self.plan["kind"] = EVALUATE
         self.predict = address("predict", network.bits)
 
 
@@ -510,7 +524,7 @@ class _Meeting:
 
     def serve(self, i: int) -> None:
         gate, end = self.locks[:, i].tolist()
-        entry()(address("serve", 64), gate, end, _at(self.jobs[i + 1]))
+        _run(address("serve", 64), gate, end, self.jobs[i + 1])
 
     def __del__(self) -> None:
         for lock in self.locks.flat:
@@ -527,14 +541,14 @@ class _Pool:
         jobs = np.zeros((size + 1, 4), np.int64)
         jobs[:, 0], jobs[:, 2], jobs[:, 3] = run, plan_at, range(size + 1)
         self.meeting = _Meeting(size, jobs)
-        self.arguments = address("run_together", 64), _at(jobs), _at(self.meeting.locks), size
+        self.arguments = address("run_together", 64), jobs, self.meeting.locks, size
         for i in range(size):
             _thread.start_new_thread(self.meeting.serve, (i,))
             self.started += 1
 
     def run(self) -> None:
         """The plan on every thread, as thread 0 on this one."""
-        entry()(*self.arguments)
+        _run(*self.arguments)
 
     def close(self) -> None:
         """Let the threads end."""
@@ -571,7 +585,9 @@ class Trainer:
         slab = min(max(_blocks(batch_size) * BLOCK, ROW_TILE), _MOST_SLAB)
         self.workspace = workspace = _Workspace(network, layers, slab, threads, with_deltas=True)
         plan = self.plan = workspace.plan
-        _table(bits, "backward_pass", "phase_rows", "gradient_tile", "bias_gradient", "fused_tiles")
+        _table(
+            bits, "backward_pass", "phase_rows", "gradient_tile", "bias_gradient", "update_tiles"
+        )
         if layers["transposed"].any():
             _table(bits, "transpose_weight")
         _set_loss(plan, loss.name, bits, loss.per_row)
@@ -662,7 +678,7 @@ class Trainer:
         if gradient is None and (
             kind == GRADIENT or plan["clip_norm"] > 0 or min(batch, len(X)) > plan["slab"]
         ):
-            _table(network.bits, "accumulate_tiles", "apply_tiles")
+            _table(network.bits, "accumulate_tiles")
             gradient = self.gradient_arena = network.new_arena()
             plan["gradient"] = _at(gradient)
         plan["kind"], plan["X"], plan["rows"], plan["batch"] = kind, _at(X), len(X), batch
@@ -695,7 +711,7 @@ class Trainer:
         plan = self.plan
         plan["threads"], plan["first"], plan["end"] = threads, first, end
         if threads == 1:
-            entry()(self.run_kernel, 0, self.workspace.plan_at, 0)
+            _run(self.run_kernel, 0, self.workspace.plan_at, 0)
             return
         if self.pool is None or self.pool.process != os.getpid():
             self.pool = _Pool(self.threads - 1, self.run_kernel, self.workspace.plan_at)
@@ -737,8 +753,7 @@ class Trainer:
             if given:
                 order[...] = shuffle
             else:
-                arguments = np.array([_at(order), len(X), self.plan["seed"], epoch], np.int64)
-                entry()(self.shuffle_kernel, _at(arguments), 0, 0)
+                _run(self.shuffle_kernel, order, len(X), int(self.plan["seed"]), epoch)
         batch, pace = self.batch_size, self.pace
         return self._run(TRAIN, X, target, weight, batch, epoch, rates, order, pace)
 
@@ -801,18 +816,14 @@ def _bits(array: Array) -> int:
     return 8 * array.dtype.itemsize
 
 
-def _multiply(X: Array, panels: Array, bias: Array, activation: Any, out: Array) -> None:
-    """out = f(X panels + bias), the panels being [out/16][in][16]."""
-    bits, (rows, depth), columns = _bits(X), X.shape, out.shape[1]
-    stride = block_stride(min(rows, SLAB))
-    x, y = (_zeros(_blocks(n) * stride, X.dtype) for n in (depth, columns))
-    start = _zeros(_blocks(columns) * BLOCK, X.dtype)
-    start[: len(bias)] = bias
-    name = _name(activation)
-    forward = 0 if name in ("identity", "softmax") else _activation(activation, bits)[0]
-    table, panels = _table(bits, "multiply_panel", "softmax_rows"), np.ascontiguousarray(panels)
-    shape = (X, rows, depth, panels, columns, start, forward, name == "softmax", out, x, y, stride)
-    _run("multiply_plain", X.dtype, table, *shape)
+class _OneLayer(NamedTuple):
+    """A specification as ``fastnn.engines.LayerSpec`` has it."""
+
+    inputs: int
+    outputs: int
+    activation: Any
+    use_bias: bool
+    dropout: float = 0.0
 
 
 def linear_forward(
@@ -821,7 +832,9 @@ def linear_forward(
     """out = f(X W + b)."""
     X, weight, out = (_plain(array, X.dtype, 2) for array in (X, weight, out))
     start = np.zeros(0, X.dtype) if bias is None else _plain(bias, X.dtype, 1)
-    _multiply(X, _to_panels(weight), start, activation, out)
+    network = Network((_OneLayer(*weight.shape, activation, bias is not None),), X.dtype)
+    network.place(network.parameters, 0, weight, start)
+    network.predict_into(out, X)
 
 
 def linear_backward(
@@ -835,24 +848,22 @@ def linear_backward(
     """The three products of backpropagation; None is not computed."""
     X, weight, delta = (_plain(array, X.dtype, 2) for array in (X, weight, delta))
     if input_delta is not None:
-        none = np.zeros(0, X.dtype)
-        _multiply(delta, _to_panels(weight.T), none, "identity", _plain(input_delta, X.dtype, 2))
+        linear_forward(delta, np.ascontiguousarray(weight.T), None, "identity", input_delta)
     if weight_gradient is None and bias_gradient is None:
         return
-    (rows, inputs), outputs = X.shape, delta.shape[1]
-    stride = block_stride(min(rows, SLAB))
-    in_blocks, out_blocks = _blocks(inputs), _blocks(outputs)
-    sums = _zeros(in_blocks * out_blocks * AREA + AREA, X.dtype)
-    biases = _zeros(out_blocks * BLOCK, X.dtype)
-    x, d = (_zeros(n * stride, X.dtype) for n in (in_blocks, out_blocks))
-    source = None if weight_gradient is None else X
-    arguments = (source, rows, inputs, delta, outputs, sums, biases, x, d, stride)
-    _run("gradient_plain", X.dtype, _table(_bits(X), "gradient_tile", "bias_gradient"), *arguments)
+    (rows, inputs), outputs, bits = X.shape, delta.shape[1], _bits(X)
+    source, in_blocks = (None, 0) if weight_gradient is None else (X, _blocks(inputs))
+    out_blocks, table = _blocks(outputs), _table(bits, "gradient_tile", "bias_gradient")
+    at = in_blocks * out_blocks * AREA
+    sums = _zeros(at + (out_blocks + BLOCK) * BLOCK, X.dtype)
+    space = _zeros((in_blocks + out_blocks) * STRIDE, X.dtype)
+    kernel = address("gradient_plain", bits)
+    _run(kernel, source, rows, inputs, delta, outputs, sums, space, table)
     if weight_gradient is not None:
-        tiles = sums[:-AREA].reshape(in_blocks, out_blocks, BLOCK, BLOCK).transpose(0, 2, 1, 3)
+        tiles = sums[:at].reshape(in_blocks, out_blocks, BLOCK, BLOCK).transpose(0, 2, 1, 3)
         weight_gradient[...] = tiles.reshape(in_blocks * BLOCK, -1)[:inputs, :outputs]
     if bias_gradient is not None:
-        bias_gradient[...] = biases[:outputs]
+        bias_gradient[...] = sums[at : at + outputs]
 
 
 def _padded(array: Array) -> Array:
@@ -862,12 +873,6 @@ def _padded(array: Array) -> Array:
     return result
 
 
-def _call(kernel: int, dtype: Any, *arguments: Any) -> None:
-    """Call a kernel with up to three arguments without the GIL."""
-    a, b, c = (_at(x) if isinstance(x, np.ndarray | None) else x for x in arguments)
-    entry()(kernel, a, b, c)
-
-
 def activation_forward(Z: Array, activation: str, out: Array) -> None:
     """out = f(Z)."""
     Z, out, bits = _plain(Z, Z.dtype, 2), _plain(out, Z.dtype, 2), _bits(Z)
@@ -875,7 +880,7 @@ def activation_forward(Z: Array, activation: str, out: Array) -> None:
         out[...] = _softmax(Z)[1]
         return
     y = _padded(Z)
-    _call(_activation(activation, bits)[0], Z.dtype, y, None, len(y))
+    _run(_activation(activation, bits)[0], y, None, y.size)
     out[...] = y[: Z.size].reshape(Z.shape)
 
 
@@ -883,7 +888,7 @@ def _softmax(Z: Array) -> tuple[Array, Array]:
     """softmax(Z) as blocks of features, and as rows."""
     rows, columns = Z.shape
     panels = np.ascontiguousarray(_to_panels(Z))
-    _run("softmax_plain", Z.dtype, _table(_bits(Z), "softmax_rows"), panels, rows, columns)
+    _run(address("softmax_rows", _bits(Z)), panels, rows * BLOCK, columns, rows)
     return panels, _from_panels(panels, columns)
 
 
@@ -893,13 +898,14 @@ def activation_backward(Z: Array, output_delta: Array, activation: str, out: Arr
     out = _plain(out, Z.dtype, 2)
     if _name(activation) == "softmax":
         y, d = _softmax(Z)[0], np.ascontiguousarray(_to_panels(upstream))
-        _run("softmax_backward_plain", Z.dtype, _table(bits, "softmax_backward"), d, y, *Z.shape)
+        (rows, columns), kernel = Z.shape, address("softmax_backward", bits)
+        _run(kernel, d, rows * BLOCK, y, d, rows * BLOCK, columns, rows)
         out[...] = _from_panels(d, Z.shape[1])
         return
     y, d = _padded(Z), _padded(upstream)
     slope = np.empty_like(y)
-    _call(_activation(activation, bits)[0], Z.dtype, y, slope, len(y))
-    _run("slope_plain", Z.dtype, _table(bits, "multiply_slope"), d, slope, len(d))
+    _run(_activation(activation, bits)[0], y, slope, y.size)
+    _run(address("multiply_slope", bits), d, slope, d, d.size)
     out[...] = d[: Z.size].reshape(Z.shape)
 
 
@@ -928,7 +934,8 @@ def loss_value_and_delta(
     value, group = np.zeros(1), np.zeros(1)
     columns = _blocks(output.shape[1])
     buffer, scratch = _zeros(columns * AREA, dtype), _zeros(LOSS_AREA, dtype)
-    _run("loss_plain", dtype, records, output, out, value, buffer, scratch, group)
+    out[...] = 0
+    _run(address("loss_plain", bits), output, out, records, buffer, scratch, group, value)
     return float(value[0])
 
 
@@ -944,13 +951,13 @@ def optimizer_update(
     bits = _bits(parameters)
     arrays = (_plain(array, parameters.dtype, 1) for array in (parameters, gradient, *moments))
     w, g, *kept = (_padded(array) for array in arrays)
-    records, scalars, rates = np.zeros(1, PLAN), np.zeros(1, SCALARS), np.array([rate], np.float64)
+    records, scalars = np.zeros(1, PLAN), np.zeros(1, SCALARS)
+    rates, steps = np.array([rate], np.float64), np.array([step], np.int64)
     plan: Any = records[0]
     _set_optimizer(plan, optimizer, bits)
-    plan["parameters"], plan["gradient"], plan["rates"] = _at(w), _at(g), _at(rates)
-    for i, moment in enumerate(kept):
-        plan[f"moment_{i}"] = _at(moment)
-    _run("update_plain", parameters.dtype, records, len(w), step, scalars)
+    plan["rates"], plan["updates"] = _at(rates), _at(steps)
+    m0, m1 = [*kept, None, None][:_MOST_MOMENTS]
+    _run(address("update_plain", bits), w, g, m0, m1, w.size, records, scalars)
     for array, new in zip((parameters, *moments), (w, *kept), strict=True):
         array[...] = new[: len(array)]
 
@@ -964,5 +971,5 @@ def all_finite(values: Array) -> bool:
         pieces = (values[i : i + _PIECE] for i in range(0, len(values), _PIECE))
         return all(all_finite(np.array(piece, native)) for piece in pieces)
     found = np.zeros(1, np.int64)
-    _run("all_finite", values.dtype, values, values.size, _constant_zeros(), found)
+    _run(address("all_finite", _bits(values)), values, values.size, found)
     return bool(found[0])
