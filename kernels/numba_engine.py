@@ -25,6 +25,7 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -168,10 +169,18 @@ def _constant_zeros() -> Array:
     return _zeros(BLOCK, np.float64)
 
 
-def _run(kernel: int, *arguments: Array | int | None) -> None:
-    """Call a kernel, by its address, with up to eight arrays or numbers."""
+def _bound(kernel: int, *arguments: Array | int | None) -> Callable[[], None]:
+    """A kernel, by its address, and up to eight arrays or numbers that it is to be called with.
+
+    A call of it runs no Python code before the kernel. It does not keep the arrays.
+    """
     values = [x if isinstance(x, int) else _at(x) for x in arguments]
-    entry()(kernel, *values, *[0] * (8 - len(values)))
+    return functools.partial(entry(), kernel, *values, *[0] * (8 - len(values)))
+
+
+def _run(kernel: int, *arguments: Array | int | None) -> None:
+    """Call it."""
+    _bound(kernel, *arguments)()
 
 
 def _name(row: Any) -> str:
@@ -386,7 +395,7 @@ class Network:
         plan = workspace.plan
         plan["X"], plan["out"] = _at(X), _at(out)
         plan["first"], plan["rows"], plan["polls"] = first, last, polls
-        _run(workspace.predict, 0, workspace.plan_at)
+        workspace.predict()
         self.workspaces.append(workspace)
 
     def input_gradient(self, X: Array, outputs: Array) -> Array:
@@ -494,7 +503,7 @@ class _Inference(_Workspace):
     def __init__(self, network: Network) -> None:
         super().__init__(network, network.layers, ROW_TILE, 1, with_deltas=False)
         self.plan["kind"] = EVALUATE
-        self.predict = address("predict", network.bits)
+        self.predict = _bound(address("predict", network.bits), 0, self.plan_at)
 
 
 # --------------------------------------------------------------------------- threads
@@ -541,14 +550,11 @@ class _Pool:
         jobs = np.zeros((size + 1, 4), np.int64)
         jobs[:, 0], jobs[:, 2], jobs[:, 3] = run, plan_at, range(size + 1)
         self.meeting = _Meeting(size, jobs)
-        self.arguments = address("run_together", 64), jobs, self.meeting.locks, size
+        #: The plan on every thread, as thread 0 on this one.
+        self.run = _bound(address("run_together", 64), jobs, self.meeting.locks, size)
         for i in range(size):
             _thread.start_new_thread(self.meeting.serve, (i,))
             self.started += 1
-
-    def run(self) -> None:
-        """The plan on every thread, as thread 0 on this one."""
-        _run(*self.arguments)
 
     def close(self) -> None:
         """Let the threads end."""
@@ -605,6 +611,7 @@ class Trainer:
         self.takes_labels = _name(loss.name) in _LABEL_LOSSES
         # compiled before anything runs: a signal in the meantime finds nothing begun
         self.run_kernel, self.shuffle_kernel = address("run", bits), address("shuffle", 64)
+        self.run_alone = _bound(self.run_kernel, 0, workspace.plan_at, 0)
         for name in ("serve", "run_together") if threads > 1 else ():
             address(name, 64)
         self.pool: _Pool | None = None
@@ -711,7 +718,7 @@ class Trainer:
         plan = self.plan
         plan["threads"], plan["first"], plan["end"] = threads, first, end
         if threads == 1:
-            _run(self.run_kernel, 0, self.workspace.plan_at, 0)
+            self.run_alone()
             return
         if self.pool is None or self.pool.process != os.getpid():
             self.pool = _Pool(self.threads - 1, self.run_kernel, self.workspace.plan_at)
@@ -887,7 +894,7 @@ def activation_forward(Z: Array, activation: str, out: Array) -> None:
 def _softmax(Z: Array) -> tuple[Array, Array]:
     """softmax(Z) as blocks of features, and as rows."""
     rows, columns = Z.shape
-    panels = np.ascontiguousarray(_to_panels(Z))
+    panels = _to_panels(Z).copy()
     _run(address("softmax_rows", _bits(Z)), panels, rows * BLOCK, columns, rows)
     return panels, _from_panels(panels, columns)
 
@@ -897,7 +904,7 @@ def activation_backward(Z: Array, output_delta: Array, activation: str, out: Arr
     Z, upstream, bits = _plain(Z, Z.dtype, 2), _plain(output_delta, Z.dtype, 2), _bits(Z)
     out = _plain(out, Z.dtype, 2)
     if _name(activation) == "softmax":
-        y, d = _softmax(Z)[0], np.ascontiguousarray(_to_panels(upstream))
+        y, d = _softmax(Z)[0], _to_panels(upstream).copy()
         (rows, columns), kernel = Z.shape, address("softmax_backward", bits)
         _run(kernel, d, rows * BLOCK, y, d, rows * BLOCK, columns, rows)
         out[...] = _from_panels(d, Z.shape[1])
