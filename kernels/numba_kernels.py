@@ -39,6 +39,7 @@ _SIGNATURES: dict[Any, dict[str, str]] = {
         "backward_pass": "PiiiP",
         "elements_loss": "PPiiiidPi",
         "cross_entropy": "PPiiiidPi",
+        "is_sound": "Pi",
         "phase_rows": "PiiidiP",
         "update_tiles": "PiiiiiPii",
         "accumulate_tiles": "PiiiiidP",

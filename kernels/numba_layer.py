@@ -11,7 +11,7 @@ The layout is that of the C part: features in blocks of 16, padded with zeros.
 A narrow layer would waste most of a panel's lanes: it multiplies forward by dot products
 over lanes, and in its gradient tile x and delta change places.
 
-All but ``gather_row`` and ``scatter_row`` are kernels of ``numba_kernels.KERNELS``.
+All but ``gather_row``, ``scatter_row`` and ``finite`` are kernels of ``numba_kernels.KERNELS``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .numba_machine import address_of, inlined, itemsize, shifted
 from .numba_tile import features_tile, fetching_tile, rows_tile
 from .numba_vector import (
     LANES,
+    absolute,
     choose,
     exp_negative,
     filled,
@@ -137,6 +138,17 @@ def scatter_row(block, stride, row, features):
         else:
             store_first(row, first, load(block, at), features - first)
         at += stride
+
+
+@inlined
+def finite(values, count):
+    """Whether no number is NaN or infinite."""
+    found = load_first(values, 0, 0)
+    whole = count // LANES * LANES
+    for i in range(0, whole, LANES):
+        found = choose(absolute(load(values, i)) < np.inf, found, 1)
+    rest = load_first(values, whole, count - whole)
+    return sum_of(choose(absolute(rest) < np.inf, found, 1)) == 0
 
 
 # --------------------------------------------------------------------------- softmax

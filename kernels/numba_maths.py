@@ -284,17 +284,19 @@ def reduced_expm1(x: Lane, beyond: Lane | None = None) -> tuple[Lane, Lane]:
 
 
 def _scaled(p: Lane, n: Lane, x: Lane, lowest: float, highest: float) -> Lane:
-    """(p + 1) 2ⁿ, which is 0 for x < lowest and inf for x > highest."""
-    half = n >> 1  # in two factors: 2**128 is not a float, 2**127 * 2 is
-    y = (p + 1.0) * power_of_two(half, x.bits) * power_of_two(n - half, x.bits)
-    return (x > highest).pick(math.inf, (x < lowest).pick(0.0, y))
+    """(p + 1) 2ⁿ, which is 0 for x < lowest, inf for x > highest, and NaN for NaN.
+
+    n is added to the exponent's bits, so that n = 128 needs no float 2¹²⁸. What comes out
+    where x is beyond the bounds is not used.
+    """
+    y = ((p + 1.0).as_bits() + (n << _MANTISSA[x.bits])).as_float()
+    return (x <= highest).pick((x < lowest).pick(0.0, y), x + math.inf)
 
 
 def exp(x: Lane, beyond: Lane | None = None) -> Lane:
     """eˣ; ``beyond`` is added to x beyond its last bit."""
-    lowest, highest = EXP_LOWEST[x.bits], _EXP_HIGHEST[x.bits]
-    p, n = reduced_expm1(at_most(at_least(x, lowest), highest), beyond)
-    return _scaled(p, n, x, lowest, highest)
+    p, n = reduced_expm1(x, beyond)
+    return _scaled(p, n, x, EXP_LOWEST[x.bits], _EXP_HIGHEST[x.bits])
 
 
 def exp_negative(x: Lane) -> Lane:
@@ -308,11 +310,10 @@ def exp_negative(x: Lane) -> Lane:
 def exp2(x: Lane) -> Lane:
     """2ˣ."""
     lowest, highest = 1.0 - _BIAS[x.bits], float(_BIAS[x.bits] + 1)
-    k, n = _nearest(at_most(at_least(x, lowest), highest))
-    r = (at_most(at_least(x, lowest), highest) - k) * math.log(2)
+    k, n = _nearest(x)
+    r = (x - k) * math.log(2)
     p = (r * r).times_plus(horner(r, "expm1"), r)
-    y = _scaled(p, n, x, lowest, highest)
-    return (x >= highest).pick(math.inf, y)
+    return _scaled(p, n, x, lowest, highest)
 
 
 def expm1_within(x: Lane) -> Lane:

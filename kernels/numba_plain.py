@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .numba_layer import AREA, BLOCK, block_stride, gather_row, scatter_row
+from .numba_layer import AREA, BLOCK, block_stride, finite, gather_row, scatter_row
 from .numba_machine import address_of, call, doubles, inlined, longs, root, shifted
 from .numba_rows import scalars_at
 from .numba_step import inverse_normaliser, plan_at, set_scalars, squared_norm, table_at, weight_sum
-from .numba_vector import LANES, absolute, choose, load, load_first, store, sum_of
+from .numba_vector import load, store
 
 SLAB = 256  # rows that are brought into the layout at a time
 STRIDE = block_stride(SLAB)
@@ -25,13 +25,7 @@ def _gather(X, rows, features, x, stride):
 
 def all_finite(values, count, result):
     """Whether no number is NaN or infinite: 0 or 1 to the int64 at ``result``."""
-    found = load_first(values, 0, 0)
-    whole = count // LANES * LANES
-    for i in range(0, whole, LANES):
-        found = choose(absolute(load(values, i)) < np.inf, found, 1)
-    rest = load_first(values, whole, count - whole)
-    found = choose(absolute(rest) < np.inf, found, 1)
-    longs(result)[0] = 1 if sum_of(found) == 0 else 0
+    longs(result)[0] = np.int64(finite(values, count))
 
 
 def gradient_plain(X, rows, inputs, delta, outputs, sums, workspace, table):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .numba_layer import AREA, BLOCK, gather_row, scatter_row
+from .numba_layer import AREA, BLOCK, finite, gather_row, scatter_row
 from .numba_machine import (
     acquire_lock,
     address_of,
@@ -153,6 +153,7 @@ PLAN = np.dtype(
             "order",  # uint32 row of each position, or 0
             "rates",
             "out",  # inference: (rows, out)
+            "is_sound",  # the answer of that kernel
             "outputs_wanted",  # input gradients: which, and how many
             "wanted_count",
             "first",  # what is to be done of the rows: [first, end) in training
@@ -606,6 +607,21 @@ def share_of(rows, thread, threads):
         groups * thread // threads * BLOCK,
         min(rows, groups * (thread + 1) // threads * BLOCK),
     )
+
+
+def is_sound(like, at):
+    """Whether X, target and weight of the whole job are finite, and labels within the outputs."""
+    plan = plan_at(at, 0)
+    inputs = layer_at(plan.layers, 0).inputs
+    sound = finite(pointer(like, plan.X), plan.rows * inputs)
+    if plan.labels != 0:
+        for i in range(plan.rows):
+            sound = sound and 0 <= longs(plan.labels)[i] < plan.outputs
+    else:
+        sound = sound and finite(pointer(like, plan.target), plan.rows * plan.outputs)
+    if plan.weight != 0:
+        sound = sound and finite(pointer(like, plan.weight), plan.rows)
+    plan.is_sound = np.int64(sound)
 
 
 def phase_rows(like, at, position, rows, inverse, thread, scratch):
