@@ -29,9 +29,10 @@ import llvmlite.binding as llvm
 
 from . import numba_kernels
 
-#: The files that determine code; numba_engine.py only calls it.
+#: The files that determine code; the others only call it.
+_CALLERS = ("numba_arrays", "numba_engine", "numba_network", "numba_trainer")
 _SOURCES = sorted(
-    path for path in Path(__file__).parent.glob("numba_*.py") if path.stem != "numba_engine"
+    path for path in Path(__file__).parent.glob("numba_*.py") if path.stem not in _CALLERS
 )
 #: Numba's settings that change code; others, such as its number of threads, do not.
 _SETTINGS = (

@@ -14,7 +14,14 @@ from typing import Any
 from numba import cfunc, types
 from numba.core.errors import NumbaWarning
 
-from . import numba_layer, numba_plain, numba_rows, numba_step
+from . import (
+    numba_layer,
+    numba_losses,
+    numba_plain,
+    numba_random,
+    numba_rows,
+    numba_step,
+)
 from .numba_machine import OPTIONS
 from .numba_rows import Kernel
 
@@ -29,16 +36,14 @@ _SIGNATURES: dict[Any, dict[str, str]] = {
         "softmax_backward": "PiPPiii",
     },
     numba_rows: {"multiply_slope": "PPPi"},
+    numba_random: {"shuffle": "iiii", "apply_dropout": "PPidiiii"},
+    numba_losses: {"elements_loss": "PPiiiidPi", "cross_entropy": "PPiiiidPi"},
     numba_step: {
-        "shuffle": "iiii",
-        "apply_dropout": "PPidiiii",
         "enter": "iiiiiiiii",
         "serve": "iii",
         "run_together": "iii",
         "forward_pass": "Piiii",
         "backward_pass": "PiiiP",
-        "elements_loss": "PPiiiidPi",
-        "cross_entropy": "PPiiiidPi",
         "is_sound": "Pi",
         "phase_rows": "PiiidiP",
         "update_tiles": "PiiiiiPii",

@@ -9,8 +9,9 @@ import numpy as np
 
 from .numba_layer import AREA, BLOCK, block_stride, finite, gather_row, scatter_row
 from .numba_machine import address_of, call, doubles, inlined, longs, root, shifted
+from .numba_plan import plan_at, table_at
 from .numba_rows import scalars_at
-from .numba_step import inverse_normaliser, plan_at, set_scalars, squared_norm, table_at, weight_sum
+from .numba_step import inverse_normaliser, set_scalars, squared_norm, weight_sum
 from .numba_vector import load, store
 
 SLAB = 256  # rows that are brought into the layout at a time

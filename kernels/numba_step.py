@@ -9,8 +9,7 @@ No sum crosses threads, so results are bitwise equal for every number of them. W
 the whole gradient first (clipping, more rows than the workspace holds) keeps it in an arena
 and updates in a third phase. A stop is honoured in phase 1, where nothing has changed yet.
 
-A ``PLAN`` is everything that a job needs, as one record that Python fills in. Kernels take
-a pointer ``like``, for its type alone, and the plan's address.
+Kernels take a pointer ``like``, for its type alone, and the address of a plan.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import numpy as np
 from .numba_layer import AREA, BLOCK, finite, gather_row, scatter_row
 from .numba_machine import (
     acquire_lock,
-    address_of,
     atomic_add,
     atomic_load,
     atomic_store,
@@ -33,12 +31,10 @@ from .numba_machine import (
     inlined,
     itemsize,
     longs,
-    multiply_high,
     now,
     null,
     number_at,
     pointer,
-    reader,
     relax,
     release_gil,
     release_lock,
@@ -48,213 +44,28 @@ from .numba_machine import (
     save_thread,
     sched_yield,
     shifted,
-    words,
 )
-from .numba_rows import NOTHING, SCALARS, WEIGHT_TIMES_OUTPUTS, scalars_at
-from .numba_vector import (
-    choose,
-    exp_negative,
-    filled,
-    keep,
-    lanes_below,
-    load,
-    load_first,
-    log,
-    splat_at,
-    store,
-    sum_of,
-    transpose,
+from .numba_plan import (
+    EVALUATE,
+    GENERATION,
+    SCALARS_SIZE,
+    STOP,
+    TRAIN,
+    WAITING,
+    layer_at,
+    plan_at,
+    row_at,
+    table_at,
 )
-from .random import DROPOUT, GAMMA, SHUFFLE
+from .numba_random import stream_key
+from .numba_rows import NOTHING, WEIGHT_TIMES_OUTPUTS, scalars_at
+from .numba_vector import keep, lanes_below, load, store
+from .random import DROPOUT
 
 ROW_TILE = 64  # rows that go through all layers together
 POLL_INTERVAL = 50_000_000  # ns
 AHEAD = 512 * 1024  # bytes of the next batch's rows that are fetched early
 LONG_ROW = 512  # bytes; shorter rows cost more to fetch than they save
-LOSS_AREA = (6 + 3 * BLOCK) * BLOCK  # numbers that a loss works in
-TRAIN, EVALUATE, GRADIENT = range(3)
-
-#: One layer. The addresses are of its kernels and of its transposed weights (0: none).
-LAYER = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "inputs",
-            "outputs",
-            "in_blocks",
-            "out_blocks",
-            "weight_at",  # offset into the arenas, in numbers
-            "bias_at",
-            "uses_bias",
-            "narrow",
-            "transposed",
-            "forward",
-            "backward",  # 0: the way forward leaves f'(z) in the delta's buffer
-            "is_identity",
-            "is_softmax",
-        )
-    ]
-    + [("dropout", np.float64)]
-)
-
-#: The kernels that other kernels call by address.
-TABLE_ROWS = (
-    "multiply_panel",
-    "gradient_tile",
-    "forward_narrow",
-    "bias_gradient",
-    "transpose_weight",
-    "softmax_rows",
-    "softmax_backward",
-    "multiply_slope",
-    "apply_dropout",
-    "forward_pass",
-    "backward_pass",
-    "phase_rows",
-    "update_tiles",
-    "accumulate_tiles",
-    "run",
-)
-TABLE = np.dtype([(name, np.int64) for name in TABLE_ROWS])
-
-PLAN = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "table",
-            "layers",
-            "depth",
-            "parameters",  # arena
-            "moment_0",  # arenas or 0
-            "moment_1",
-            "gradient",
-            "zeros",  # 16 of them
-            "activation",  # addresses of the buffers, one a layer boundary
-            "delta",  # the same; until the way back: f'(z)
-            "stride",  # between feature blocks, in numbers
-            "slab",  # rows that fit the workspace
-            "scratch",  # scratch_size numbers for each thread
-            "scratch_size",
-            "scalars",  # two records for each thread
-            "tiles",  # (layer, out block, in block) of every tile of every layer
-            "tile_count",
-            "tile_norm",  # a double for each tile
-            "tile_squares",  # the same: ‖W‖² of the tile before the update
-            "row_loss",  # a double for each group of BLOCK rows of the slab
-            "threads",
-            "barrier",  # int64s on lines of their own: waiting, generation, stop
-            "polls",
-            "next_poll",
-            "kind",
-            "X",  # (rows, in) row-major
-            "target",  # (rows, out), or 0
-            "labels",  # (rows,), or 0
-            "weight",  # (rows,), or 0
-            "order",  # uint32 row of each position, or 0
-            "rates",
-            "out",  # inference: (rows, out)
-            "is_sound",  # the answer of that kernel
-            "outputs_wanted",  # input gradients: which, and how many
-            "wanted_count",
-            "first",  # what is to be done of the rows: [first, end) in training
-            "end",
-            "rows",
-            "batch",
-            "seed",
-            "epoch",
-            "group_loss",  # the kernel for groups of rows
-            "loss_kernel",  # the one for elements that it calls, if any
-            "normaliser",
-            "outputs",
-            "updates",  # the address of how many the network has had
-            "steps",  # updates by this plan
-            "update_kernel",
-            "corrects_bias",
-            "decouples_decay",
-            "nesterov",
-            "epsilon_hat",  # these three as in fastnn/engines.py
-            "rate_in_velocity",
-            "l2_by_weight",
-        )
-    ]
-    + [
-        (name, np.float64)
-        for name in (
-            "parameter",
-            "momentum",
-            "beta_1",
-            "beta_2",
-            "epsilon",
-            "weight_decay",
-            "l2",
-            "clip_norm",
-            "loss",  # the result, carried from part to part of an epoch
-            "penalty",  # what l2_by_weight adds to it
-        )
-    ]
-)
-layer_at, table_at, plan_at = reader(LAYER), reader(TABLE), reader(PLAN)
-SCALARS_SIZE = SCALARS.itemsize
-WAITING, GENERATION, STOP = 0, 128, 256  # bytes into the barrier
-
-# --------------------------------------------------------------------------- random numbers
-
-_GAMMA = np.uint64(GAMMA)
-_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_HALF = np.uint64(0xFFFFFFFF)
-
-
-@inlined
-def mix(word):
-    """As in random.py, where all of this is specified."""
-    word = (word ^ (word >> np.uint64(30))) * _FACTORS[0]
-    word = (word ^ (word >> np.uint64(27))) * _FACTORS[1]
-    return word ^ (word >> np.uint64(31))
-
-
-@inlined
-def stream_key(seed, purpose, index):
-    """The key of a stream."""
-    return mix(mix(mix(np.uint64(seed) + _GAMMA) ^ np.uint64(purpose)) ^ np.uint64(index))
-
-
-@inlined
-def stream_word(key, position):
-    """One of its words."""
-    return mix(key + (np.uint64(position) + np.uint64(1)) * _GAMMA)
-
-
-def shuffle(to, count, seed, epoch):
-    """The uint32 at ``to`` = the permutation of 0 … count - 1 for this seed and epoch."""
-    order, key = words(to), stream_key(seed, SHUFFLE, epoch)
-    for i in range(count):
-        order[i] = np.uint32(i)
-    for i in range(count - 1, 0, -1):
-        j = np.int64(multiply_high(stream_word(key, i), np.uint64(i + 1)))
-        swap = order[i]
-        order[i] = order[j]
-        order[j] = swap
-
-
-def apply_dropout(y, slope, key, rate, stride, blocks, position, rows):
-    """y, slope *= mask / (1 - rate) from this position of the epoch on; slope may be NULL."""
-    threshold = np.uint64(np.int64(rate * 4294967296.0))
-    scale = 1 / (1 - rate)
-    sloped = address_of(slope) != 0
-    for block in range(blocks):
-        for r in range(rows):
-            start = ((position + r) * blocks + block) * (BLOCK // 2)
-            at = block * stride + r * BLOCK
-            for k in range(BLOCK // 2):
-                word = stream_word(np.uint64(key), start + k)
-                low = scale if (word & _HALF) >= threshold else 0.0
-                high = scale if (word >> np.uint64(32)) >= threshold else 0.0
-                y[at + 2 * k] = y[at + 2 * k] * low if low > 0 else 0.0
-                y[at + 2 * k + 1] = y[at + 2 * k + 1] * high if high > 0 else 0.0
-                if sloped:
-                    slope[at + 2 * k] = slope[at + 2 * k] * low if low > 0 else 0.0
-                    slope[at + 2 * k + 1] = slope[at + 2 * k + 1] * high if high > 0 else 0.0
-
 
 # --------------------------------------------------------------------------- threads
 
@@ -421,147 +232,12 @@ def backward_pass(like, at, first, rows, scratch):
 
 
 @inlined
-def row_at(plan, position):
-    """The row at a position of the epoch."""
-    return np.int64(words(plan.order)[position]) if plan.order != 0 else position
-
-
-@inlined
 def gather_rows(like, plan, position, count, x):
     """The rows at these positions into the layout."""
     inputs = layer_at(plan.layers, 0).inputs
     for r in range(count):
         row = number_at(like, plan.X, row_at(plan, position + r) * inputs)
         gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
-
-
-def elements_loss(output, delta, stride, at, position, rows, inverse, scratch, result):
-    """Σ w ℓ of up to 16 rows, to *result; delta, unless NULL, is d loss / d output.
-
-    output and delta are [out/16][row][16] and may be the same. ``scratch`` holds
-    LOSS_AREA numbers, the targets of a block among them.
-    """
-    plan = plan_at(at, 0)
-    outputs = plan.outputs
-    scale, target = shifted(scratch, BLOCK), shifted(scratch, 6 * BLOCK)
-    value, derivative = shifted(target, AREA), shifted(target, 2 * AREA)
-    parameter = shifted(scratch, 2 * BLOCK)
-    parameter[0] = plan.parameter
-    total = 0.0
-    for first in range(0, outputs, BLOCK):
-        o, d = shifted(output, first // BLOCK * stride), shifted(delta, first // BLOCK * stride)
-        for r in range(rows):
-            row = row_at(plan, position + r)
-            if plan.labels == 0:
-                given = pointer(scratch, plan.target)
-                numbers = load_first(given, row * outputs + first, outputs - first)
-                store(target, r * BLOCK, numbers)
-            else:
-                store(target, r * BLOCK, 0.0)
-                chosen = longs(plan.labels)[row] - first
-                if 0 <= chosen < BLOCK:
-                    target[r * BLOCK + chosen] = 1.0
-            scratch[r] = 1.0
-            if plan.weight != 0:
-                scratch[r] = pointer(scratch, plan.weight)[row]
-            scale[r] = scratch[r] * inverse
-        call(plan.loss_kernel, (o, target, value, derivative, rows * BLOCK, parameter[0]))
-        valid = lanes_below(outputs - first)
-        sums = filled(load(value, 0), 0)
-        for r in range(rows):
-            sums = sums + keep(valid, load(value, r * BLOCK)) * splat_at(scratch, r)
-        total += sum_of(sums)
-        if address_of(delta) != 0:
-            for r in range(rows):
-                slope = keep(valid, load(derivative, r * BLOCK)) * splat_at(scale, r)
-                store(d, r * BLOCK, slope)
-    doubles(result)[0] = total
-
-
-def cross_entropy(output, delta, stride, at, position, rows, inverse, scratch, result):
-    """The same for the cross-entropy of logits z, by log-sum-exp, all rows at once:
-
-    ℓ = (Σ t) log(Σ exp z) - Σ t z,   dℓ/dz = (Σ t) softmax(z) - t
-
-    with ℓ no larger than the parameter, if there is one.
-
-    A transposed tile has the rows in its lanes.
-    """
-    plan = plan_at(at, 0)
-    outputs, blocks = plan.outputs, (plan.outputs + BLOCK - 1) // BLOCK
-    has_delta = address_of(delta) != 0
-    top, total = scratch, shifted(scratch, BLOCK)
-    rest, mass = shifted(scratch, 2 * BLOCK), shifted(scratch, 3 * BLOCK)
-    work = shifted(scratch, 6 * BLOCK)
-
-    most = filled(load(output, 0), -np.inf)
-    for block in range(blocks):
-        transpose(shifted(output, block * stride), work)
-        for o in range(min(BLOCK, outputs - block * BLOCK)):
-            z = load(work, o * BLOCK)
-            most = choose(z > most, z, most)
-    store(top, 0, most)
-
-    # ℓ = mass log(total) + rest, with z counted from the top
-    for r in range(rows):
-        row = row_at(plan, position + r)
-        if plan.labels != 0:
-            label = longs(plan.labels)[row]
-            mass[r] = 1.0
-            rest[r] = top[r] - output[label // BLOCK * stride + r * BLOCK + label % BLOCK]
-        else:
-            given, masses, dots = pointer(scratch, plan.target), filled(most, 0), filled(most, 0)
-            for block in range(blocks):
-                left = outputs - block * BLOCK
-                t = load_first(given, row * outputs + block * BLOCK, left)
-                masses = masses + t
-                # 0 · inf is no part of the sum
-                z = load(output, block * stride + r * BLOCK)
-                dots = dots + choose(t == 0, 0, t * (z - splat_at(top, r)))
-            mass[r] = sum_of(masses)
-            rest[r] = -sum_of(dots)
-
-    sums = filled(most, 0)
-    for block in range(blocks):
-        if blocks > 1:  # a single block is there from above
-            transpose(shifted(output, block * stride), work)
-        left = outputs - block * BLOCK
-        for o in range(BLOCK):
-            e = exp_negative(load(work, o * BLOCK) - most) if o < left else filled(most, 0)
-            sums = sums + e
-            store(work, o * BLOCK, e)
-        if has_delta:
-            transpose(work, shifted(delta, block * stride))
-    store(total, 0, sums)
-    store(shifted(scratch, 4 * BLOCK), 0, log(sums))
-
-    value = 0.0
-    for r in range(rows):
-        row = row_at(plan, position + r)
-        weight = 1.0
-        if plan.weight != 0:
-            weight = np.float64(pointer(scratch, plan.weight)[row])
-        loss = np.float64(mass[r] * scratch[4 * BLOCK + r] + rest[r])
-        if plan.parameter > 0 and loss > plan.parameter:
-            loss = plan.parameter
-        value += weight * loss
-        if has_delta:
-            scratch[5 * BLOCK] = weight * inverse
-            scratch[5 * BLOCK + 1] = scratch[5 * BLOCK] * mass[r] / total[r]
-            scale, factor = splat_at(scratch, 5 * BLOCK), splat_at(scratch, 5 * BLOCK + 1)
-            for block in range(blocks):
-                at_row = block * stride + r * BLOCK
-                d = load(delta, at_row) * factor
-                if plan.labels == 0:
-                    given = pointer(scratch, plan.target)
-                    first, left = row * outputs + block * BLOCK, outputs - block * BLOCK
-                    d = d - load_first(given, first, left) * scale
-                store(delta, at_row, d)
-            if plan.labels != 0:
-                label = longs(plan.labels)[row]
-                place = label // BLOCK * stride + r * BLOCK + label % BLOCK
-                delta[place] -= scratch[5 * BLOCK]
-    doubles(result)[0] = value
 
 
 @inlined
