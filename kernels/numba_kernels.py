@@ -93,4 +93,6 @@ def lower(name: str, bits: int) -> tuple[str, str]:
         )
     # Numba keeps its function apart from the C function around it; they shall be one, and
     # an attribute must stand in the place of this one: kernels raise nothing
-    return compiled.native_name, compiled.inspect_llvm().replace(" noinline ", " nounwind ")
+    return compiled.native_name, compiled.inspect_llvm().replace(
+        " noinline ", " nounwind "
+    ).replace(" optnone ", " ")

@@ -21,7 +21,12 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
+#: Numba itself optimises nothing: numba_compile.py does it once for each whole kernel.
+OPTIONS: dict[str, Any] = {
+    "error_model": "numpy",
+    "fastmath": {"contract", "nsz"},
+    "_dbg_optnone": True,
+}
 
 #: A helper that becomes part of the kernels which call it, see ``numba_compile.optimised``.
 inlined = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
