@@ -93,6 +93,5 @@ def lower(name: str, bits: int) -> tuple[str, str]:
         )
     # Numba keeps its function apart from the C function around it; they shall be one, and
     # an attribute must stand in the place of this one: kernels raise nothing
-    return compiled.native_name, compiled.inspect_llvm().replace(
-        " noinline ", " nounwind "
-    ).replace(" optnone ", " ")
+    text = compiled.inspect_llvm().replace(" optnone ", " ")
+    return compiled.native_name, text.replace(" noinline ", " nounwind ")

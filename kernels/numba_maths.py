@@ -324,8 +324,11 @@ def expm1_within(x: Lane) -> Lane:
 
 
 def expm1(x: Lane) -> Lane:
-    """eˣ - 1, accurate near 0."""
-    return (x > 40.0).pick(exp(x) - 1.0, expm1_within(at_most(at_least(x, -80.0), 40.0)))
+    """eˣ - 1, accurate near 0; from 40 on the 1 is nothing."""
+    p, n = reduced_expm1(at_least(x, -80.0))
+    scale = power_of_two(n, x.bits)
+    large = _scaled(p, n, x, -80.0, _EXP_HIGHEST[x.bits])
+    return (x > 40.0).pick(large, scale.times_plus(p, scale - 1.0))
 
 
 def tanh(x: Lane) -> Lane:

@@ -128,7 +128,7 @@ def test_a_new_network_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None
             trainer.epoch(X, target, None, 0, np.ones(5), True)
         assert network.predict(X) is not None
 
-    train(3, 20, 2)
+    train(3, 20, 18, 2)
     monkeypatch.setattr(numba_kernels, "lower", None)
     monkeypatch.setattr(numba_compile, "_read", None)
     train(40, 5, 33, 1)
