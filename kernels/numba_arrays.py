@@ -35,6 +35,7 @@ def data_of(array: Array | None) -> int:
 
 
 def is_plain(array: Any, dtype: Any, dimensions: int) -> bool:
+    """Whether it is what ``fastnn.engines`` calls plain, of this dtype."""
     return (
         isinstance(array, np.ndarray)
         and array.dtype == dtype
@@ -70,6 +71,7 @@ def aligned_zeros(count: int, dtype: Any) -> Array:
 
 
 def block_count(features: int) -> int:
+    """Blocks of 16 that hold so many features."""
     return -(-features // BLOCK)
 
 
@@ -117,6 +119,7 @@ def kernel_table(bits: int, *names: str) -> Array:
 
 @functools.cache
 def constant_zeros() -> Array:
+    """A block of zeros for sums to start from, of either dtype."""
     return aligned_zeros(BLOCK, np.float64)
 
 
@@ -125,7 +128,7 @@ def bound(kernel: int, *arguments: Array | int | None) -> Callable[[], None]:
 
     A call of it runs no Python code before the kernel. It does not keep the arrays.
     """
-    values = [x if isinstance(x, int) else data_of(x) for x in arguments]
+    values = [data_of(x) if isinstance(x, np.ndarray | None) else int(x) for x in arguments]
     return functools.partial(entry(), kernel, *values, *[0] * (8 - len(values)))
 
 
@@ -135,6 +138,7 @@ def run(kernel: int, *arguments: Array | int | None) -> None:
 
 
 def name_of(row: Any) -> str:
+    """Of a row, or of the object in its place."""
     return row if isinstance(row, str) else row.name
 
 
@@ -147,6 +151,7 @@ def activation_of(row: Any, bits: int) -> tuple[int, int]:
 
 
 def set_loss(plan: Any, row: Any, bits: int, per_row: bool = False) -> None:
+    """The kernels of a loss, and what its sum is divided by."""
     if not isinstance(row, str):
         plan.loss_kernel = row.address(bits // 8)
         plan.normaliser = numba_rows.WEIGHT_TIMES_OUTPUTS
@@ -160,6 +165,7 @@ def set_loss(plan: Any, row: Any, bits: int, per_row: bool = False) -> None:
 
 
 def set_optimizer(plan: Any, spec: Any, bits: int) -> None:
+    """The kernel of an optimizer, and all its numbers."""
     plan.update_kernel = address(f"update {spec.name}/{spec.moments}", bits)
     plan.corrects_bias = spec.name in ("adam", "adamw")
     plan.decouples_decay = spec.name == "adamw"
@@ -168,6 +174,7 @@ def set_optimizer(plan: Any, spec: Any, bits: int) -> None:
 
 
 def bits_of(array: Array) -> int:
+    """32 or 64; TypeError for what is no float of this engine."""
     if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError("the numba engine takes float32 and float64 arrays")
     return 8 * array.dtype.itemsize

@@ -134,6 +134,16 @@ def test_a_new_network_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     train(40, 5, 33, 1)
 
 
+def test_integers_of_numpy() -> None:
+    """Sizes and epochs reach the kernels as what they are, whoever counted them."""
+    one, three = np.int64(1), np.int64(3)
+    network = numba_engine.Network((LayerSpec(three, one, "tanh", True),), np.float64)
+    X = np.ones((7, 3))
+    with network.trainer(LossSpec("mse"), OptimizerSpec("sgd", 0), three, one) as trainer:
+        trainer.epoch(X, np.ones((7, 1)), None, one, np.ones(3), True)
+        assert trainer.steps == 3
+
+
 # --------------------------------------------------------------------------- the cache
 
 
