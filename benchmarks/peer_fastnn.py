@@ -1,6 +1,7 @@
 """fastnn among its peers: ``Sequential.fit`` and ``Sequential.predict``, as a user calls them.
 
-With all processors the number of threads is left to ``threads=None``.
+With all processors the number of threads is left to ``threads=None``. A variant is the name
+of an engine; without one it is the default.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class FastnnTraining:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.model = task.workload.model()
+        self.model = task.workload.model(task.variant or "auto")
         self.threads = 1 if task.threads == 1 else None
 
     def gradient(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -41,7 +42,7 @@ class FastnnTraining:
 
 def inference(task: Task) -> Inference:
     """``predict`` without a word about threads, whose number follows from the environment."""
-    model, X = task.workload.model(), task.X
+    model, X = task.workload.model(task.variant or "auto"), task.X
     return lambda: model.predict(X)
 
 

@@ -53,6 +53,7 @@ class Peer(NamedTuple):
 
 TRAINING = (
     Peer("fastnn", (), "peer_fastnn.py"),
+    Peer("fastnn, numba", ("numba",), "peer_fastnn.py", "numba"),
     Peer("NumPy", (), "peer_numpy.py"),
     Peer("JAX", ("jax",), "peer_jax.py", "tree"),
     Peer("JAX, flat", ("jax",), "peer_jax.py", "flat"),
@@ -63,6 +64,7 @@ TRAINING = (
 )
 INFERENCE = (
     Peer("fastnn", (), "peer_fastnn.py"),
+    Peer("fastnn, numba", ("numba",), "peer_fastnn.py", "numba"),
     Peer("NumPy", (), "peer_numpy.py"),
     Peer("ONNX Runtime", ("onnx", "onnxruntime"), "peer_onnxruntime.py", "run"),
     Peer("ONNX Runtime, bound", ("onnx", "onnxruntime"), "peer_onnxruntime.py", "binding"),

@@ -21,6 +21,7 @@ _INK, _FAINT, _GRID = "#20262b", "#6f7982", "#e6e9eb"
 
 #: Library (the name up to its variant) -> colour.
 _COLOURS = {
+    "fastnn": "#2b6cb0",
     "NumPy": "#8c8c8c",
     "JAX": "#7b3fa0",
     "PyTorch": "#d1492e",

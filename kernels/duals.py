@@ -27,8 +27,8 @@ from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, lower_cast, models, register_model
 
-from . import dual_maths as m
-from .dual_maths import FLOATS, Lane
+from . import numba_maths as m
+from .numba_maths import FLOATS, Lane
 
 
 class DualType(types.Type):

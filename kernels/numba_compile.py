@@ -29,9 +29,10 @@ import llvmlite.binding as llvm
 
 from . import numba_kernels
 
-#: The files that determine code; numba_engine.py only calls it.
+#: The files that determine code; the others only call it.
+_CALLERS = ("numba_arrays", "numba_engine", "numba_network", "numba_trainer")
 _SOURCES = sorted(
-    path for path in Path(__file__).parent.glob("numba_*.py") if path.stem != "numba_engine"
+    path for path in Path(__file__).parent.glob("numba_*.py") if path.stem not in _CALLERS
 )
 #: Numba's settings that change code; others, such as its number of threads, do not.
 _SETTINGS = (
@@ -243,9 +244,8 @@ def address(name: str, bits: int) -> int:
 
 @functools.cache
 def entry() -> Any:
-    """Call a kernel (address, a, b, c) without the GIL, subnormals being zero meanwhile.
+    """Call a kernel (address, eight arguments) without the GIL, subnormals being zero.
 
     The interpreter's own pending exception, as an interrupt leaves it, surfaces here.
     """
-    i64 = ctypes.c_int64
-    return ctypes.PYFUNCTYPE(None, i64, i64, i64, i64)(address("enter", 64))
+    return ctypes.PYFUNCTYPE(None, *[ctypes.c_int64] * 9)(address("enter", 64))

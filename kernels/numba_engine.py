@@ -1,59 +1,58 @@
-"""The Numba engine: memory, plans and threads around kernels that Numba compiles.
+"""The Numba engine: the names of the contract, over kernels that Numba compiles.
 
 The design is that of the Cython engine (docs/architecture.md), written in Numba alone: it
 works where no compiled extension is, and compiles for this very processor. A network is
 data: addresses of kernels and of buffers in records. So a kernel is compiled once per
 dtype, and no new network compiles anything but the rows that it is the first to use.
 
-    numba_engine     this: arrays become addresses, threads enter the kernels
-    numba_compile    machine code, on disk from then on
-    numba_kernels    the table of kernels
+    numba_engine                      this: networks, and single kernels on plain arrays
+    numba_trainer, numba_network      memory, plans and threads
+    numba_arrays                      arrays become addresses, names become kernels
+    numba_compile, numba_kernels      machine code, on disk from then on; the table of kernels
     numba_step, numba_layer, numba_plain      the loops
-    numba_rows       activations, losses and optimizers
-    numba_vector, numba_machine               what Numba is taught for them
-
-Where a specification names an activation or a loss, an object with ``name`` and
-``address(itemsize)`` may stand instead: the address of a C function as numba_rows.py
-describes it. It is kept alive as long as the network or trainer that uses it.
+    numba_rows                        activations, losses and optimizers
+    numba_tile                        the micro-tile
+    numba_vector, numba_maths, numba_machine  what Numba is taught for them
 """
 
 from __future__ import annotations
 
-import _thread
 import ctypes
-import functools
-import os
 import sys
-import threading
-from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 if sys.platform == "win32":
     raise ImportError("the numba engine needs POSIX clocks and threads")
 
-from . import numba_rows
-from .numba_compile import address, entry
-from .numba_layer import AREA, BLOCK, NARROW, block_stride
-from .numba_plain import SLAB
-from .numba_step import (
-    EVALUATE,
-    GRADIENT,
-    LAYER,
-    LOSS_AREA,
-    PLAN,
-    ROW_TILE,
-    SCALARS,
-    STOP,
-    TABLE,
-    TRAIN,
+from . import numba_network, numba_rows
+from .numba_arrays import (
+    Array,
+    Plan,
+    activation_of,
+    aligned_zeros,
+    bits_of,
+    block_count,
+    data_of,
+    from_panels,
+    is_plain,
+    kernel_table,
+    name_of,
+    plain,
+    run,
+    set_loss,
+    set_optimizer,
+    to_panels,
 )
-from .numba_vector import vector_bits
-from .pace import Pace
-
-Array = NDArray[Any]
+from .numba_compile import address
+from .numba_layer import AREA, BLOCK
+from .numba_losses import LOSS_AREA
+from .numba_network import MOST_MOMENTS
+from .numba_plain import STRIDE
+from .numba_rows import SCALARS
+from .numba_tile import vector_bits
+from .numba_trainer import Trainer
 
 NAME = "numba"
 ISA = f"{vector_bits()}-bit vectors"
@@ -62,346 +61,11 @@ ACTIVATIONS = tuple(numba_rows.ACTIVATIONS)
 LOSSES = tuple(numba_rows.LOSSES)
 OPTIMIZERS = tuple(dict.fromkeys(name for name, _ in numba_rows.OPTIMIZERS))
 
-_LABEL_LOSSES = ("cross_entropy", "cross_entropy_of_probabilities")
-_OPTIMIZER_FIELDS = (
-    "momentum",
-    "nesterov",
-    "beta_1",
-    "beta_2",
-    "epsilon",
-    "weight_decay",
-    "l2",
-    "clip_norm",
-    "epsilon_hat",
-    "rate_in_velocity",
-    "l2_by_weight",
-)
-_MOST_MOMENTS = 2
-_MOST_SLAB = 2048
 _PIECE = 65536  # numbers that are copied at a time where they cannot be read in place
 
-# --------------------------------------------------------------------------- arrays
 
-
-def _at(array: Array | None) -> int:
-    """The address of an array's data; 0 for None.
-
-    Not by ``__array_interface__``, which swallows an interrupt that comes inside.
-    """
-    return 0 if array is None else array.ctypes.data
-
-
-def _is_plain(array: Any, dtype: Any, dimensions: int) -> bool:
-    return (
-        isinstance(array, np.ndarray)
-        and array.dtype == dtype
-        and array.ndim == dimensions
-        and array.flags.c_contiguous
-        and array.flags.aligned
-        and array.dtype.isnative
-    )
-
-
-def _plain(array: Any, dtype: Any, dimensions: int) -> Array:
-    """The array; TypeError if it is not plain."""
-    if not _is_plain(array, dtype, dimensions):
-        raise TypeError(
-            f"expected a plain (native, aligned, C-contiguous) {dimensions}-D array of one dtype"
-        )
-    return array
-
-
-def _zeros(count: int, dtype: Any) -> Array:
-    """Zeroed memory at a multiple of 64 bytes, of 2 MB if it is large, for huge pages.
-
-    More than the machine has is refused at once, since the kernel would promise it and
-    kill the process later.
-    """
-    size = np.dtype(dtype).itemsize
-    line = (1 << 21 if count * size > 1 << 20 else 64) // size
-    if count * size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE"):
-        raise MemoryError(f"cannot allocate {count * size} bytes for the network")
-    memory = np.zeros(count + line, dtype)
-    skipped = -(_at(memory) // size) % line
-    return memory[skipped : skipped + count]
-
-
-def _blocks(features: int) -> int:
-    return -(-features // BLOCK)
-
-
-def _to_panels(matrix: Array) -> Array:
-    """[columns/16][row][16] of a matrix (rows, columns), padded with zeros."""
-    rows, columns = matrix.shape
-    padded = np.zeros((rows, _blocks(columns), BLOCK), matrix.dtype)
-    padded.reshape(rows, _blocks(columns) * BLOCK)[:, :columns] = matrix
-    return padded.transpose(1, 0, 2)
-
-
-def _from_panels(panels: Array, columns: int) -> Array:
-    """The inverse, (rows, columns)."""
-    blocks, rows = panels.shape[:2]
-    return panels.transpose(1, 0, 2).reshape(rows, blocks * BLOCK)[:, :columns]
-
-
-# --------------------------------------------------------------------------- kernels
-
-
-@functools.cache
-def _new_table(bits: int) -> Array:
-    return np.zeros(1, TABLE)
-
-
-def _table(bits: int, *names: str) -> Array:
-    """The addresses of kernels that kernels call, these among them."""
-    table = _new_table(bits)
-    for name in names:
-        if not table[name][0]:
-            table[name] = address(name, bits)
-    return table
-
-
-@functools.cache
-def _constant_zeros() -> Array:
-    return _zeros(BLOCK, np.float64)
-
-
-def _run(kernel: str, dtype: Any, *arguments: Any) -> None:
-    """Call a kernel of numba_plain.py with arrays, None and numbers."""
-    values = np.array([_at(a) if isinstance(a, np.ndarray | None) else a for a in arguments])
-    entry()(address(kernel, 8 * np.dtype(dtype).itemsize), 0, _at(values), 0)
-
-
-def _name(row: Any) -> str:
-    return row if isinstance(row, str) else row.name
-
-
-def _activation(row: Any, bits: int) -> tuple[int, int]:
-    """The addresses of the way forward and of the way back, 0 if that needs the slope."""
-    if not isinstance(row, str):
-        return row.address(bits // 8), 0
-    backward = numba_rows.ACTIVATIONS[row][1] is not None
-    return address(f"forward {row}", bits), address(f"backward {row}", bits) if backward else 0
-
-
-def _set_loss(plan: Any, row: Any, bits: int, per_row: bool = False) -> None:
-    if not isinstance(row, str):
-        plan["loss_kernel"] = row.address(bits // 8)
-        plan["normaliser"] = numba_rows.WEIGHT_TIMES_OUTPUTS
-    else:
-        formula, plan["normaliser"] = numba_rows.LOSSES[row]
-        plan["loss_kernel"] = 0 if formula is None else address(f"loss {row}", bits)
-    if per_row and plan["normaliser"] == numba_rows.WEIGHT_TIMES_OUTPUTS:
-        plan["normaliser"] = numba_rows.WEIGHT
-    name = "elements_loss" if plan["loss_kernel"] else "cross_entropy"
-    plan["group_loss"] = address(name, bits)
-
-
-def _set_optimizer(plan: Any, spec: Any, bits: int) -> None:
-    plan["update_kernel"] = address(f"update {spec.name}/{spec.moments}", bits)
-    plan["corrects_bias"] = spec.name in ("adam", "adamw")
-    plan["decouples_decay"] = spec.name == "adamw"
-    for name in _OPTIMIZER_FIELDS:
-        plan[name] = getattr(spec, name)
-
-
-# --------------------------------------------------------------------------- network
-
-
-class Network:
-    """Parameters and optimizer state in blocked arenas; see ``fastnn.engines.Network``."""
-
-    def __init__(self, layers: tuple[Any, ...], dtype: Any) -> None:
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise TypeError("the numba engine takes float32 and float64 arrays")
-        self.bits = 8 * self.dtype.itemsize
-        self.specs = layers
-        self.layers = np.zeros(len(layers), LAYER)
-        end = self.size = 0
-        for layer, spec in zip(self.layers, layers, strict=True):
-            in_blocks, out_blocks = _blocks(spec.inputs), _blocks(spec.outputs)
-            narrow = spec.outputs <= NARROW
-            count = (in_blocks * spec.outputs if narrow else out_blocks * spec.inputs) * BLOCK
-            if (end + count) * self.dtype.itemsize >= 1 << 62:
-                raise MemoryError("cannot allocate a network of this size")
-            name = _name(spec.activation)
-            layer["inputs"], layer["outputs"] = spec.inputs, spec.outputs
-            layer["in_blocks"], layer["out_blocks"] = in_blocks, out_blocks
-            layer["weight_at"], layer["bias_at"] = end, end + count
-            layer["uses_bias"], layer["narrow"] = spec.use_bias, narrow
-            layer["forward"], layer["backward"] = _activation(spec.activation, self.bits)
-            layer["is_identity"], layer["is_softmax"] = name == "identity", name == "softmax"
-            layer["dropout"] = spec.dropout
-            end += count + out_blocks * BLOCK
-            self.size += (spec.inputs + spec.use_bias) * spec.outputs
-        self.arena_size = end + AREA  # a tile may be read past its last row
-        self.parameters = self.new_arena()
-        self.transposed = [
-            _zeros(int(layer["in_blocks"] * layer["outputs"]) * BLOCK, self.dtype)
-            if i > 0 and not layer["narrow"]
-            else None
-            for i, layer in enumerate(self.layers)
-        ]
-        self.layers["transposed"] = [_at(copy) for copy in self.transposed]
-        self.moments: tuple[Array, ...] = ()
-        self.moments_of: str | None = None  # whose moments these are; None: not known yet
-        self.updates = np.zeros(1, np.int64)  # made so far, counted by the kernel
-        self.workspaces: list[_Inference] = []  # of predict, free ones
-
-    def new_arena(self) -> Array:
-        """Memory for the parameters or what belongs to each."""
-        return _zeros(self.arena_size, self.dtype)
-
-    def weight_panels(self, arena: Array, i: int) -> Array:
-        """Layer i's weights in an arena: [in/16][out][16] if it is narrow, or [out/16][in][16]."""
-        layer = self.layers[i]
-        at, end = int(layer["weight_at"]), int(layer["bias_at"])
-        rows = layer["outputs"] if layer["narrow"] else layer["inputs"]
-        return arena[at:end].reshape(-1, int(rows), BLOCK)
-
-    def pack(self, flat: Array, arena: Array) -> None:
-        """Flat parameters into an arena, padding included: NaN may have been there."""
-        arena[:] = 0
-        at = 0
-        for i, layer in enumerate(self.layers):
-            inputs, outputs = int(layer["inputs"]), int(layer["outputs"])
-            weight = flat[at : at + inputs * outputs].reshape(inputs, outputs)
-            self.weight_panels(arena, i)[...] = _to_panels(weight.T if layer["narrow"] else weight)
-            at += inputs * outputs
-            if layer["uses_bias"]:
-                bias = int(layer["bias_at"])
-                arena[bias : bias + outputs] = flat[at : at + outputs]
-                at += outputs
-
-    def unpack(self, arena: Array) -> Array:
-        """The inverse of ``pack``."""
-        pieces = []
-        for i, layer in enumerate(self.layers):
-            outputs, bias = int(layer["outputs"]), int(layer["bias_at"])
-            narrow = layer["narrow"]
-            columns = int(layer["inputs"]) if narrow else outputs
-            weight = _from_panels(self.weight_panels(arena, i), columns)
-            pieces.append((weight.T if narrow else weight).ravel())
-            if layer["uses_bias"]:
-                pieces.append(arena[bias : bias + outputs])
-        return np.concatenate(pieces)
-
-    def transpose(self, i: int, to: Array) -> None:
-        """Layer i's weights as [in/16][out][16], from its panels."""
-        layer = self.layers[i]
-        weight = _from_panels(self.weight_panels(self.parameters, i), int(layer["outputs"]))
-        to.reshape(-1, int(layer["outputs"]), BLOCK)[...] = _to_panels(weight.T)
-
-    def _checked_flat(self, flat: Any) -> Array:
-        flat = _plain(flat, self.dtype, 1)
-        if len(flat) != self.size:
-            raise ValueError(f"expected {self.size} parameters, got {len(flat)}")
-        return flat
-
-    def set_moments(self, count: int) -> None:
-        """Have ``count`` moment arenas, all zero, and no steps made."""
-        self.moments = tuple(self.new_arena() for _ in range(count))
-        self.updates[0] = 0
-        self.moments_of = None
-
-    def get_parameters(self) -> Array:
-        """A flat copy."""
-        return self.unpack(self.parameters)
-
-    def set_parameters(self, flat: Array) -> None:
-        """From a flat vector."""
-        self.pack(self._checked_flat(flat), self.parameters)
-        for i, copy in enumerate(self.transposed):
-            if copy is not None:
-                self.transpose(i, copy)
-
-    def get_state(self) -> tuple[int, tuple[Array, ...]]:
-        """Updates made, and flat copies of the moments."""
-        return int(self.updates[0]), tuple(self.unpack(moment) for moment in self.moments)
-
-    def set_state(self, step: int, moments: tuple[Array, ...]) -> None:
-        """The inverse of ``get_state``."""
-        if len(moments) > _MOST_MOMENTS:
-            raise ValueError(f"at most {_MOST_MOMENTS} moments, got {len(moments)}")
-        for moment in moments:
-            self._checked_flat(moment)
-        self.set_moments(len(moments))
-        for moment, arena in zip(moments, self.moments, strict=True):
-            self.pack(moment, arena)
-        self.updates[0] = step
-
-    def predict(self, X: Array, threads: int = 1) -> Array | None:
-        """The output, or None if X is not a plain (n, inputs) matrix."""
-        if not _is_plain(X, self.dtype, 2) or X.shape[1] != self.specs[0].inputs:
-            return None
-        out = np.empty((len(X), self.specs[-1].outputs), self.dtype)
-        if threads <= 1 or len(X) <= threads * ROW_TILE:
-            self._predict_rows(X, out, 0, len(X))
-            return out
-        bounds = [len(X) * t // threads // BLOCK * BLOCK for t in range(threads)] + [len(X)]
-        failures: list[BaseException] = []
-
-        def help_with(first: int, last: int) -> None:
-            try:
-                self._predict_rows(X, out, first, last, polls=False)
-            except MemoryError as error:
-                failures.append(error)
-
-        helpers = [
-            threading.Thread(target=help_with, args=bounds[t : t + 2], daemon=True)
-            for t in range(1, threads)
-        ]
-        for helper in helpers:
-            helper.start()
-        try:
-            self._predict_rows(X, out, bounds[0], bounds[1])
-        finally:
-            for helper in helpers:
-                helper.join()
-        if failures:
-            raise failures[0]
-        return out
-
-    def _predict_rows(
-        self, X: Array, out: Array, first: int, last: int, polls: bool = True
-    ) -> None:
-        try:
-            workspace = self.workspaces.pop()
-        except IndexError:
-            workspace = _Inference(self)
-        plan = workspace.plan
-        plan["X"], plan["out"] = _at(X), _at(out)
-        plan["first"], plan["rows"], plan["polls"] = first, last, polls
-        entry()(workspace.predict, 0, workspace.plan_at, 0)
-        self.workspaces.append(workspace)
-
-    def input_gradient(self, X: Array, outputs: Array) -> Array:
-        """d output / d input, (n, len(outputs), inputs)."""
-        X, outputs = _plain(X, self.dtype, 2), _plain(outputs, np.int64, 1)
-        inputs, last = self.specs[0].inputs, self.specs[-1].outputs
-        if X.shape[1] != inputs:
-            raise ValueError(f"X must have {inputs} columns")
-        for o in outputs:
-            if not 0 <= o < last:
-                raise ValueError(f"there is no output {o}")
-        result = np.empty((len(X), len(outputs), inputs), self.dtype)
-        layers = self.layers.copy()
-        first = None
-        if not layers["narrow"][0]:
-            first = _zeros(int(layers["in_blocks"][0] * layers["outputs"][0]) * BLOCK, self.dtype)
-            self.transpose(0, first)
-            layers["transposed"][0] = _at(first)
-        workspace = _Workspace(self, layers, BLOCK, 1, with_deltas=True)
-        plan = workspace.plan
-        widest = int(max(layers["in_blocks"].max(), layers["out_blocks"].max()))
-        plan["scratch_size"] = widest * plan["stride"]
-        scratch = _zeros(2 * int(plan["scratch_size"]), self.dtype)
-        plan["scratch"], plan["polls"] = _at(scratch), 1
-        plan["X"], plan["out"], plan["rows"] = _at(X), _at(result), len(X)
-        plan["outputs_wanted"], plan["wanted_count"] = _at(outputs), len(outputs)
-        entry()(address("input_gradient", self.bits), 0, workspace.plan_at, 0)
-        return result
+class Network(numba_network.Network):
+    """See ``fastnn.engines.Network``."""
 
     def trainer(
         self,
@@ -416,412 +80,28 @@ class Network:
         return Trainer(self, loss, optimizer, batch_size, seed, threads, exactly)
 
 
-def _kernels_of_passes(layers: Array, with_deltas: bool) -> set[str]:
-    """What ``forward_pass`` and ``backward_pass`` call for these layers."""
-    names = {"forward_pass"}
-    if with_deltas or not layers["narrow"].all():
-        names.add("multiply_panel")
-    if layers["narrow"].any():
-        names.add("forward_narrow")
-    if layers["is_softmax"].any():
-        names |= {"softmax_rows", "softmax_backward"} if with_deltas else {"softmax_rows"}
-    if with_deltas:
-        if (layers["dropout"] > 0).any():
-            names |= {"apply_dropout", "multiply_slope"}
-        if (layers["backward"] == 0).any():
-            names.add("multiply_slope")
-    return names
-
-
-class _Workspace:
-    """A plan with buffers for the passes over a slab of rows."""
-
-    def __init__(
-        self, network: Network, layers: Array, slab: int, threads: int, with_deltas: bool
-    ) -> None:
-        dtype = network.dtype
-        self.records = np.zeros(1, PLAN)
-        self.plan: Any = self.records[0]
-        self.plan_at = _at(self.records)
-        self.layers = layers
-        stride = block_stride(slab)
-        blocks = [int(layers["in_blocks"][0]), *(int(n) for n in layers["out_blocks"])]
-        self.buffers = np.zeros((2, len(blocks)), np.int64)
-        sizes = [count * stride for count in blocks]
-        if with_deltas:
-            starts = np.concatenate([[0], np.cumsum(sizes + sizes)])[:-1]
-            self.memory = _zeros(2 * sum(sizes), dtype)
-        else:  # two buffers in turn
-            starts = np.arange(2 * len(blocks)) % 2 * max(sizes)
-            self.memory = _zeros(2 * max(sizes), dtype)
-        self.buffers[...] = (_at(self.memory) + starts * dtype.itemsize).reshape(2, -1)
-        scratch = (ROW_TILE + blocks[-1] * BLOCK) * BLOCK + LOSS_AREA
-        self.scratch = _zeros(threads * scratch, dtype) if with_deltas else None
-        for name, value in (
-            ("table", _at(_table(network.bits, *_kernels_of_passes(layers, with_deltas)))),
-            ("layers", _at(layers)),
-            ("depth", len(layers)),
-            ("parameters", _at(network.parameters)),
-            ("zeros", _at(_constant_zeros())),
-            ("activation", _at(self.buffers)),
-            ("delta", _at(self.buffers[1])),
-            ("stride", stride),
-            ("slab", slab),
-            ("scratch", _at(self.scratch)),
-            ("scratch_size", scratch),
-            ("outputs", layers["outputs"][-1]),
-            ("threads", threads),
-        ):
-            self.plan[name] = value
-
-
-class _Inference(_Workspace):
-    """What one call of ``predict`` works in."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__(network, network.layers, ROW_TILE, 1, with_deltas=False)
-        self.predict = address("predict", network.bits)
-
-
-# --------------------------------------------------------------------------- threads
-
-_api = ctypes.pythonapi
-_allocate_lock = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThread_allocate_lock", _api))
-_free_lock = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("PyThread_free_lock", _api))
-_acquire_lock = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)(
-    ("PyThread_acquire_lock", _api)
-)
-_release_lock = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("PyThread_release_lock", _api))
-
-
-class _Meeting:
-    """What the threads of a pool share; it lives until the last of them has ended."""
-
-    def __init__(self, size: int, jobs: Array) -> None:
-        self.jobs = jobs  # (size + 1, 4): run, like, plan, thread
-        self.size = size
-        self.locks = np.zeros((2, size), np.int64)  # gates: released to begin; ends: when done
-        for i in np.ndindex(2, size):
-            lock = _allocate_lock()
-            if lock is None:
-                raise MemoryError("cannot allocate the threads' locks")
-            self.locks[i] = lock
-            _acquire_lock(lock, 1)
-
-    def serve(self, i: int) -> None:
-        gate, end = self.locks[:, i].tolist()
-        entry()(address("serve", 64), gate, end, _at(self.jobs[i + 1]))
-
-    def __del__(self) -> None:
-        for lock in self.locks.flat:
-            if lock:
-                _free_lock(int(lock))
-
-
-class _Pool:
-    """Threads that wait for jobs; they know the meeting, never the pool, which ends them."""
-
-    def __init__(self, size: int, run: int, plan_at: int) -> None:
-        self.started = 0
-        self.process = os.getpid()
-        jobs = np.zeros((size + 1, 4), np.int64)
-        jobs[:, 0], jobs[:, 2], jobs[:, 3] = run, plan_at, range(size + 1)
-        self.meeting = _Meeting(size, jobs)
-        self.arguments = address("run_together", 64), _at(jobs), _at(self.meeting.locks), size
-        for i in range(size):
-            _thread.start_new_thread(self.meeting.serve, (i,))
-            self.started += 1
-
-    def run(self) -> None:
-        """The plan on every thread, as thread 0 on this one."""
-        entry()(*self.arguments)
-
-    def close(self) -> None:
-        """Let the threads end."""
-        self.meeting.jobs[:, 0] = 0
-        while self.started:
-            self.started -= 1
-            _release_lock(int(self.meeting.locks[0, self.started]))
-
-    def __del__(self) -> None:
-        if self.started:
-            self.close()
-
-
-# --------------------------------------------------------------------------- trainer
-
-
-class Trainer:
-    """A plan with all of its memory, and the threads that run it; see ``fastnn.engines``."""
-
-    def __init__(
-        self,
-        network: Network,
-        loss: Any,
-        optimizer: Any,
-        batch_size: int,
-        seed: int,
-        threads: int,
-        exactly: bool,
-    ) -> None:
-        bits, layers = network.bits, network.layers.copy()
-        if loss.fused:
-            layers["forward"][-1], layers["backward"][-1] = _activation("identity", bits)
-            layers["is_identity"][-1], layers["is_softmax"][-1] = 1, 0
-        slab = min(max(_blocks(batch_size) * BLOCK, ROW_TILE), _MOST_SLAB)
-        self.workspace = workspace = _Workspace(network, layers, slab, threads, with_deltas=True)
-        plan = self.plan = workspace.plan
-        _table(bits, "backward_pass", "phase_rows", "gradient_tile", "bias_gradient", "fused_tiles")
-        if layers["transposed"].any():
-            _table(bits, "transpose_weight")
-        _set_loss(plan, loss.name, bits, loss.per_row)
-        _set_optimizer(plan, optimizer, bits)
-        if len(network.moments) != optimizer.moments or (
-            network.moments_of is not None and network.moments_of != optimizer.name
-        ):
-            network.set_moments(optimizer.moments)
-        network.moments_of = optimizer.name
-        self.network, self.seed, self.batch_size = network, seed, batch_size
-        self.threads = threads
-        # which number of threads is best; None: always all
-        self.pace = None if exactly or threads == 1 else Pace(threads, batch_size)
-        self.loss = loss  # keeps a custom one alive
-        self.takes_labels = _name(loss.name) in _LABEL_LOSSES
-        # compiled before anything runs: a signal in the meantime finds nothing begun
-        self.run_kernel, self.shuffle_kernel = address("run", bits), address("shuffle", 64)
-        for name in ("serve", "run_together") if threads > 1 else ():
-            address(name, 64)
-        self.pool: _Pool | None = None
-        self.gradient_arena: Array | None = None
-        self.order: Array | None = None
-        self.tiles = _tiles(layers)
-        self.tile_norm, self.tile_squares = np.zeros((2, len(self.tiles)))
-        self.row_loss = np.zeros(slab // BLOCK)
-        self.scalars = np.zeros(2 * threads, SCALARS)
-        self.barrier = _zeros(64, np.int64)
-        for name, value in (
-            ("tiles", _at(self.tiles)),
-            ("tile_count", len(self.tiles)),
-            ("tile_norm", _at(self.tile_norm)),
-            ("tile_squares", _at(self.tile_squares)),
-            ("row_loss", _at(self.row_loss)),
-            ("scalars", _at(self.scalars)),
-            ("barrier", _at(self.barrier)),
-            ("updates", _at(network.updates)),
-            ("parameter", loss.parameter),
-            ("seed", np.uint64(seed).astype(np.int64)),
-            ("polls", 1),
-        ):
-            plan[name] = value
-
-    def __enter__(self) -> Trainer:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self.pool is not None:
-            self.pool.close()
-            self.pool = None
-
-    @property
-    def steps(self) -> int:
-        """Updates made by this trainer, counted by the kernel."""
-        return int(self.plan["steps"])
-
-    @property
-    def penalty(self) -> float:
-        """The part of the last epoch's or step's loss that is ``l2_by_weight``."""
-        return float(self.plan["penalty"])
-
-    def _fits(self, X: Array, target: Array, weight: Array | None) -> bool:
-        return (
-            X.shape[1] == self.network.specs[0].inputs
-            and len(target) == len(X)
-            and (
-                self.takes_labels
-                if target.ndim == 1
-                else target.shape[1] == self.network.specs[-1].outputs
-            )
-            and (weight is None or len(weight) == len(X))
-        )
-
-    def _run(
-        self,
-        kind: int,
-        X: Array,
-        target: Array,
-        weight: Array | None,
-        batch: int,
-        epoch: int = 0,
-        rates: Array | None = None,
-        order: Array | None = None,
-        pace: Pace | None = None,
-    ) -> float:
-        """Run a job; an interrupt surfaces here."""
-        plan, network, labelled = self.plan, self.network, target.ndim == 1
-        gradient = self.gradient_arena
-        if gradient is None and (
-            kind == GRADIENT or plan["clip_norm"] > 0 or min(batch, len(X)) > plan["slab"]
-        ):
-            _table(network.bits, "accumulate_tiles", "apply_tiles")
-            gradient = self.gradient_arena = network.new_arena()
-            plan["gradient"] = _at(gradient)
-        plan["kind"], plan["X"], plan["rows"], plan["batch"] = kind, _at(X), len(X), batch
-        plan["target"] = 0 if labelled else _at(target)
-        plan["labels"] = _at(target) if labelled else 0
-        plan["weight"], plan["order"], plan["rates"] = _at(weight), _at(order), _at(rates)
-        plan["epoch"] = epoch
-        plan["loss"] = plan["penalty"] = 0.0
-        for i, moment in enumerate(network.moments):
-            plan[f"moment_{i}"] = _at(moment)
-        self.barrier[STOP // 8] = 0
-        if pace is None:
-            self._run_part(self.threads, 0, len(X))
-        else:
-            self._run_at_its_pace(pace, len(X), batch)
-        return float(plan["loss"]) + float(plan["penalty"])
-
-    def _run_at_its_pace(self, pace: Pace, rows: int, batch: int) -> None:
-        """The job in parts, on as many threads as prove to be best."""
-        end = 0
-        while end < rows:
-            threads, steps = pace.next_part()
-            first, end = end, min(rows, end + steps * batch)
-            start = perf_counter()
-            self._run_part(threads, first, end)
-            pace.observe(end - first, perf_counter() - start)
-
-    def _run_part(self, threads: int, first: int, end: int) -> None:
-        """Rows first <= r < end of the job."""
-        plan = self.plan
-        plan["threads"], plan["first"], plan["end"] = threads, first, end
-        if threads == 1:
-            entry()(self.run_kernel, 0, self.workspace.plan_at, 0)
-            return
-        if self.pool is None or self.pool.process != os.getpid():
-            self.pool = _Pool(self.threads - 1, self.run_kernel, self.workspace.plan_at)
-        self.pool.run()
-
-    def _checked(self, X: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
-        dtype = self.network.dtype
-        X = _plain(X, dtype, 2)
-        if not _is_plain(target, np.int64, 1):
-            target = _plain(target, dtype, 2)
-        if weight is not None:
-            weight = _plain(weight, dtype, 1)
-        if not self._fits(X, target, weight):
-            raise ValueError("X, target and weight do not fit each other and the network")
-        return X, target, weight
-
-    def epoch(
-        self,
-        X: Array,
-        target: Array,
-        weight: Array | None,
-        epoch: int,
-        rates: Array,
-        shuffle: bool | Array,
-    ) -> float:
-        """Train on every row once; the epoch's loss."""
-        X, target, weight = self._checked(X, target, weight)
-        if len(_plain(rates, np.float64, 1)) < -(-len(X) // self.batch_size):
-            raise ValueError("one learning rate is needed for each step")
-        order, given = None, isinstance(shuffle, np.ndarray)
-        if given:
-            _check_order(shuffle, len(X))
-        if given or shuffle:
-            if len(X) > 0xFFFFFFFF:
-                raise ValueError("at most 4294967295 rows can be shuffled")
-            if self.order is None or len(self.order) != len(X):
-                self.order = np.empty(len(X), np.uint32)
-            order = self.order
-            if given:
-                order[...] = shuffle
-            else:
-                arguments = np.array([_at(order), len(X), self.plan["seed"], epoch], np.int64)
-                entry()(self.shuffle_kernel, _at(arguments), 0, 0)
-        batch, pace = self.batch_size, self.pace
-        return self._run(TRAIN, X, target, weight, batch, epoch, rates, order, pace)
-
-    def step(self, X: Array, target: Array, weight: Array | None, rate: float) -> float | None:
-        """One update on all rows as one batch, or None if they are not good for it."""
-        try:
-            X, target, weight = self._checked(X, target, weight)
-        except (TypeError, ValueError):
-            return None
-        if len(X) == 0 or not all_finite(X) or not (weight is None or all_finite(weight)):
-            return None
-        if target.ndim == 1:
-            if target.min() < 0 or target.max() >= self.network.specs[-1].outputs:
-                return None
-        elif not all_finite(target):
-            return None
-        rates, updates = np.array([rate], np.float64), int(self.network.updates[0])
-        return self._run(TRAIN, X, target, weight, len(X), updates, rates)
-
-    def evaluate(self, X: Array, target: Array, weight: Array | None) -> float:
-        """The loss over all rows."""
-        X, target, weight = self._checked(X, target, weight)
-        return self._run(EVALUATE, X, target, weight, max(len(X), 1))
-
-    def gradient(self, X: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
-        """The loss over all rows and its flat gradient."""
-        X, target, weight = self._checked(X, target, weight)
-        loss = self._run(GRADIENT, X, target, weight, max(len(X), 1))
-        assert self.gradient_arena is not None
-        return loss, self.network.unpack(self.gradient_arena)
-
-
-def _check_order(order: Any, rows: int) -> None:
-    """ValueError unless it is (rows,) int64 row numbers."""
-    if not _is_plain(order, np.int64, 1) or len(order) != rows:
-        raise ValueError(f"the order must be a plain int64 array of shape ({rows},)")
-    if rows and (order.min() < 0 or order.max() >= rows):
-        raise ValueError(f"the order must hold row numbers from 0 to {rows - 1}")
-
-
-def _tiles(layers: Array) -> Array:
-    """(layer, out block, in block) of every tile; 4 x 4 neighbours share panels in the cache."""
-    tiles = [
-        (level, o, i)
-        for level, layer in enumerate(layers)
-        for o0 in range(0, int(layer["out_blocks"]), 4)
-        for i0 in range(0, int(layer["in_blocks"]), 4)
-        for o in range(o0, min(o0 + 4, int(layer["out_blocks"])))
-        for i in range(i0, min(i0 + 4, int(layer["in_blocks"])))
-    ]
-    return np.array(tiles, np.int64)
-
-
 # --------------------------------------------------------------------------- plain kernels
 
 
-def _bits(array: Array) -> int:
-    if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError("the numba engine takes float32 and float64 arrays")
-    return 8 * array.dtype.itemsize
+class _OneLayer(NamedTuple):
+    """A specification as ``fastnn.engines.LayerSpec`` has it."""
 
-
-def _multiply(X: Array, panels: Array, bias: Array, activation: Any, out: Array) -> None:
-    """out = f(X panels + bias), the panels being [out/16][in][16]."""
-    bits, (rows, depth), columns = _bits(X), X.shape, out.shape[1]
-    stride = block_stride(min(rows, SLAB))
-    x, y = (_zeros(_blocks(n) * stride, X.dtype) for n in (depth, columns))
-    start = _zeros(_blocks(columns) * BLOCK, X.dtype)
-    start[: len(bias)] = bias
-    name = _name(activation)
-    forward = 0 if name in ("identity", "softmax") else _activation(activation, bits)[0]
-    table, panels = _table(bits, "multiply_panel", "softmax_rows"), np.ascontiguousarray(panels)
-    shape = (X, rows, depth, panels, columns, start, forward, name == "softmax", out, x, y, stride)
-    _run("multiply_plain", X.dtype, table, *shape)
+    inputs: int
+    outputs: int
+    activation: Any
+    use_bias: bool
+    dropout: float = 0.0
 
 
 def linear_forward(
     X: Array, weight: Array, bias: Array | None, activation: str, out: Array
 ) -> None:
     """out = f(X W + b)."""
-    X, weight, out = (_plain(array, X.dtype, 2) for array in (X, weight, out))
-    start = np.zeros(0, X.dtype) if bias is None else _plain(bias, X.dtype, 1)
-    _multiply(X, _to_panels(weight), start, activation, out)
+    X, weight, out = (plain(array, X.dtype, 2) for array in (X, weight, out))
+    start = np.zeros(0, X.dtype) if bias is None else plain(bias, X.dtype, 1)
+    network = Network((_OneLayer(*weight.shape, activation, bias is not None),), X.dtype)
+    network.place(network.parameters, 0, weight, start)
+    network.predict_into(out, X)
 
 
 def linear_backward(
@@ -833,73 +113,66 @@ def linear_backward(
     bias_gradient: Array | None,
 ) -> None:
     """The three products of backpropagation; None is not computed."""
-    X, weight, delta = (_plain(array, X.dtype, 2) for array in (X, weight, delta))
+    X, weight, delta = (plain(array, X.dtype, 2) for array in (X, weight, delta))
     if input_delta is not None:
-        none = np.zeros(0, X.dtype)
-        _multiply(delta, _to_panels(weight.T), none, "identity", _plain(input_delta, X.dtype, 2))
+        linear_forward(delta, np.ascontiguousarray(weight.T), None, "identity", input_delta)
     if weight_gradient is None and bias_gradient is None:
         return
-    (rows, inputs), outputs = X.shape, delta.shape[1]
-    stride = block_stride(min(rows, SLAB))
-    in_blocks, out_blocks = _blocks(inputs), _blocks(outputs)
-    sums = _zeros(in_blocks * out_blocks * AREA + AREA, X.dtype)
-    biases = _zeros(out_blocks * BLOCK, X.dtype)
-    x, d = (_zeros(n * stride, X.dtype) for n in (in_blocks, out_blocks))
-    source = None if weight_gradient is None else X
-    arguments = (source, rows, inputs, delta, outputs, sums, biases, x, d, stride)
-    _run("gradient_plain", X.dtype, _table(_bits(X), "gradient_tile", "bias_gradient"), *arguments)
+    (rows, inputs), outputs, bits = X.shape, delta.shape[1], bits_of(X)
+    source, in_blocks = (None, 0) if weight_gradient is None else (X, block_count(inputs))
+    out_blocks, table = block_count(outputs), kernel_table(bits, "gradient_tile", "bias_gradient")
+    at = in_blocks * out_blocks * AREA
+    sums = aligned_zeros(at + (out_blocks + BLOCK) * BLOCK, X.dtype)
+    space = aligned_zeros((in_blocks + out_blocks) * STRIDE, X.dtype)
+    kernel = address("gradient_plain", bits)
+    run(kernel, source, rows, inputs, delta, outputs, sums, space, table)
     if weight_gradient is not None:
-        tiles = sums[:-AREA].reshape(in_blocks, out_blocks, BLOCK, BLOCK).transpose(0, 2, 1, 3)
+        tiles = sums[:at].reshape(in_blocks, out_blocks, BLOCK, BLOCK).transpose(0, 2, 1, 3)
         weight_gradient[...] = tiles.reshape(in_blocks * BLOCK, -1)[:inputs, :outputs]
     if bias_gradient is not None:
-        bias_gradient[...] = biases[:outputs]
+        bias_gradient[...] = sums[at : at + outputs]
 
 
 def _padded(array: Array) -> Array:
     """A flat copy, with zeros up to a whole number of blocks."""
-    result = _zeros(_blocks(array.size) * BLOCK, array.dtype)
+    result = aligned_zeros(block_count(array.size) * BLOCK, array.dtype)
     result[: array.size] = array.ravel()
     return result
 
 
-def _call(kernel: int, dtype: Any, *arguments: Any) -> None:
-    """Call a kernel with up to three arguments without the GIL."""
-    a, b, c = (_at(x) if isinstance(x, np.ndarray | None) else x for x in arguments)
-    entry()(kernel, a, b, c)
-
-
 def activation_forward(Z: Array, activation: str, out: Array) -> None:
     """out = f(Z)."""
-    Z, out, bits = _plain(Z, Z.dtype, 2), _plain(out, Z.dtype, 2), _bits(Z)
-    if _name(activation) == "softmax":
+    Z, out, bits = plain(Z, Z.dtype, 2), plain(out, Z.dtype, 2), bits_of(Z)
+    if name_of(activation) == "softmax":
         out[...] = _softmax(Z)[1]
         return
     y = _padded(Z)
-    _call(_activation(activation, bits)[0], Z.dtype, y, None, len(y))
+    run(activation_of(activation, bits)[0], y, None, y.size)
     out[...] = y[: Z.size].reshape(Z.shape)
 
 
 def _softmax(Z: Array) -> tuple[Array, Array]:
     """softmax(Z) as blocks of features, and as rows."""
     rows, columns = Z.shape
-    panels = np.ascontiguousarray(_to_panels(Z))
-    _run("softmax_plain", Z.dtype, _table(_bits(Z), "softmax_rows"), panels, rows, columns)
-    return panels, _from_panels(panels, columns)
+    panels = to_panels(Z).copy()
+    run(address("softmax_rows", bits_of(Z)), panels, rows * BLOCK, columns, rows)
+    return panels, from_panels(panels, columns)
 
 
 def activation_backward(Z: Array, output_delta: Array, activation: str, out: Array) -> None:
     """out = d loss / d Z from Z and d loss / d f(Z)."""
-    Z, upstream, bits = _plain(Z, Z.dtype, 2), _plain(output_delta, Z.dtype, 2), _bits(Z)
-    out = _plain(out, Z.dtype, 2)
-    if _name(activation) == "softmax":
-        y, d = _softmax(Z)[0], np.ascontiguousarray(_to_panels(upstream))
-        _run("softmax_backward_plain", Z.dtype, _table(bits, "softmax_backward"), d, y, *Z.shape)
-        out[...] = _from_panels(d, Z.shape[1])
+    Z, upstream, bits = plain(Z, Z.dtype, 2), plain(output_delta, Z.dtype, 2), bits_of(Z)
+    out = plain(out, Z.dtype, 2)
+    if name_of(activation) == "softmax":
+        y, d = _softmax(Z)[0], to_panels(upstream).copy()
+        (rows, columns), kernel = Z.shape, address("softmax_backward", bits)
+        run(kernel, d, rows * BLOCK, y, d, rows * BLOCK, columns, rows)
+        out[...] = from_panels(d, Z.shape[1])
         return
     y, d = _padded(Z), _padded(upstream)
     slope = np.empty_like(y)
-    _call(_activation(activation, bits)[0], Z.dtype, y, slope, len(y))
-    _run("slope_plain", Z.dtype, _table(bits, "multiply_slope"), d, slope, len(d))
+    run(activation_of(activation, bits)[0], y, slope, y.size)
+    run(address("multiply_slope", bits), d, slope, d, d.size)
     out[...] = d[: Z.size].reshape(Z.shape)
 
 
@@ -912,23 +185,33 @@ def loss_value_and_delta(
     out: Array,
 ) -> float:
     """Return the loss; out = d loss / d output."""
-    dtype, bits = output.dtype, _bits(output)
-    output, out = _plain(output, dtype, 2), _plain(out, dtype, 2)
-    labelled = _is_plain(target, np.int64, 1)
+    dtype, bits = output.dtype, bits_of(output)
+    output, out = plain(output, dtype, 2), plain(out, dtype, 2)
+    labelled = is_plain(target, np.int64, 1)
     if not labelled:
-        target = _plain(target, dtype, 2)
+        target = plain(target, dtype, 2)
     if weight is not None:
-        weight = _plain(weight, dtype, 1)
-    records = np.zeros(1, PLAN)
-    plan: Any = records[0]
-    _set_loss(plan, loss, bits)
-    plan["parameter"] = parameter
-    plan["rows"], plan["outputs"] = output.shape
-    plan["labels" if labelled else "target"], plan["weight"] = _at(target), _at(weight)
+        weight = plain(weight, dtype, 1)
+    plan = Plan()
+    set_loss(plan, loss, bits)
+    plan.parameter = parameter
+    plan.rows, plan.outputs = output.shape
+    setattr(plan, "labels" if labelled else "target", data_of(target))
+    plan.weight = data_of(weight)
     value, group = np.zeros(1), np.zeros(1)
-    columns = _blocks(output.shape[1])
-    buffer, scratch = _zeros(columns * AREA, dtype), _zeros(LOSS_AREA, dtype)
-    _run("loss_plain", dtype, records, output, out, value, buffer, scratch, group)
+    columns = block_count(output.shape[1])
+    buffer, scratch = aligned_zeros(columns * AREA, dtype), aligned_zeros(LOSS_AREA, dtype)
+    out[...] = 0
+    run(
+        address("loss_plain", bits),
+        output,
+        out,
+        ctypes.addressof(plan),
+        buffer,
+        scratch,
+        group,
+        value,
+    )
     return float(value[0])
 
 
@@ -941,16 +224,15 @@ def optimizer_update(
     step: int,
 ) -> None:
     """One update in place."""
-    bits = _bits(parameters)
-    arrays = (_plain(array, parameters.dtype, 1) for array in (parameters, gradient, *moments))
+    bits = bits_of(parameters)
+    arrays = (plain(array, parameters.dtype, 1) for array in (parameters, gradient, *moments))
     w, g, *kept = (_padded(array) for array in arrays)
-    records, scalars, rates = np.zeros(1, PLAN), np.zeros(1, SCALARS), np.array([rate], np.float64)
-    plan: Any = records[0]
-    _set_optimizer(plan, optimizer, bits)
-    plan["parameters"], plan["gradient"], plan["rates"] = _at(w), _at(g), _at(rates)
-    for i, moment in enumerate(kept):
-        plan[f"moment_{i}"] = _at(moment)
-    _run("update_plain", parameters.dtype, records, len(w), step, scalars)
+    plan, scalars = Plan(), np.zeros(1, SCALARS)
+    rates, steps = np.array([rate], np.float64), np.array([step], np.int64)
+    set_optimizer(plan, optimizer, bits)
+    plan.rates, plan.updates = data_of(rates), data_of(steps)
+    m0, m1 = [*kept, None, None][:MOST_MOMENTS]
+    run(address("update_plain", bits), w, g, m0, m1, w.size, ctypes.addressof(plan), scalars)
     for array, new in zip((parameters, *moments), (w, *kept), strict=True):
         array[...] = new[: len(array)]
 
@@ -964,5 +246,5 @@ def all_finite(values: Array) -> bool:
         pieces = (values[i : i + _PIECE] for i in range(0, len(values), _PIECE))
         return all(all_finite(np.array(piece, native)) for piece in pieces)
     found = np.zeros(1, np.int64)
-    _run("all_finite", values.dtype, values, values.size, _constant_zeros(), found)
+    run(address("all_finite", bits_of(values)), values, values.size, found)
     return bool(found[0])

@@ -14,7 +14,14 @@ from typing import Any
 from numba import cfunc, types
 from numba.core.errors import NumbaWarning
 
-from . import numba_layer, numba_plain, numba_rows, numba_step
+from . import (
+    numba_layer,
+    numba_losses,
+    numba_plain,
+    numba_random,
+    numba_rows,
+    numba_step,
+)
 from .numba_machine import OPTIONS
 from .numba_rows import Kernel
 
@@ -29,33 +36,27 @@ _SIGNATURES: dict[Any, dict[str, str]] = {
         "softmax_backward": "PiPPiii",
     },
     numba_rows: {"multiply_slope": "PPPi"},
+    numba_random: {"shuffle": "iiii", "apply_dropout": "PPidiiii"},
+    numba_losses: {"elements_loss": "PPiiiidPi", "cross_entropy": "PPiiiidPi"},
     numba_step: {
-        "shuffle": "iii",
-        "apply_dropout": "PPidiiii",
-        "enter": "iiii",
+        "enter": "iiiiiiiii",
         "serve": "iii",
         "run_together": "iii",
-        "forward_pass": "Piiiiii",
-        "backward_pass": "PiiiiP",
-        "elements_loss": "PPiiiidPi",
-        "cross_entropy": "PPiiiidPi",
+        "forward_pass": "Piiii",
+        "backward_pass": "PiiiP",
+        "is_sound": "Pi",
         "phase_rows": "PiiidiP",
-        "fused_tiles": "PiiiiiPii",
+        "update_tiles": "PiiiiiPii",
         "accumulate_tiles": "PiiiiidP",
-        "apply_tiles": "PiiiiP",
         "run": "Pii",
-        "predict": "Pii",
-        "input_gradient": "Pii",
+        "predict": "Pi",
+        "input_gradient": "Pi",
     },
     numba_plain: {
         "all_finite": "Pii",
-        "multiply_plain": "Pii",
-        "gradient_plain": "Pii",
-        "loss_plain": "Pii",
-        "update_plain": "Pii",
-        "softmax_plain": "Pii",
-        "softmax_backward_plain": "Pii",
-        "slope_plain": "Pii",
+        "gradient_plain": "PiiPiPPi",
+        "loss_plain": "PPiPPii",
+        "update_plain": "PPPPiii",
     },
 }
 
@@ -92,4 +93,5 @@ def lower(name: str, bits: int) -> tuple[str, str]:
         )
     # Numba keeps its function apart from the C function around it; they shall be one, and
     # an attribute must stand in the place of this one: kernels raise nothing
-    return compiled.native_name, compiled.inspect_llvm().replace(" noinline ", " nounwind ")
+    text = compiled.inspect_llvm().replace(" optnone ", " ")
+    return compiled.native_name, text.replace(" noinline ", " nounwind ")

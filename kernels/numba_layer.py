@@ -11,28 +11,29 @@ The layout is that of the C part: features in blocks of 16, padded with zeros.
 A narrow layer would waste most of a panel's lanes: it multiplies forward by dot products
 over lanes, and in its gradient tile x and delta change places.
 
-All but ``gather_row`` and ``scatter_row`` are kernels of ``numba_kernels.KERNELS``.
+All but ``gather_row``, ``scatter_row`` and ``finite`` are kernels of ``numba_kernels.KERNELS``.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from .numba_machine import address_of, inlined, itemsize, shifted
-from .numba_rows import exp_negative
+from .numba_tile import features_tile, fetching_tile, rows_tile
 from .numba_vector import (
     LANES,
+    absolute,
     choose,
-    fetching_tile,
+    exp_negative,
     filled,
     keep,
     lanes_below,
     largest_of,
     load,
     load_first,
-    number,
     store,
     store_first,
     sum_of,
-    tile,
     transpose,
 )
 
@@ -63,31 +64,14 @@ def multiply_panel(x, x_stride, panel, depth, init, y, rows):
         at, to = shifted(x, r * BLOCK), shifted(y, r * BLOCK)
         if height > 8 and size >= FIRST_LEVEL:
             ahead = address_of(panel) + size + r // BLOCK % 4 * itemsize(x) * LINE
-            fetching_tile(at, x_stride, panel, depth, init, to, ahead)
-        elif height > 8:
-            tile(1, 16, at, x_stride, panel, depth, init, 0, to)
-        elif height > 4:
-            tile(1, 8, at, x_stride, panel, depth, init, 0, to)
-        elif height > 2:
-            tile(1, 4, at, x_stride, panel, depth, init, 0, to)
-        elif height > 1:
-            tile(1, 2, at, x_stride, panel, depth, init, 0, to)
+            fetching_tile(height, at, x_stride, panel, depth, init, 0, to, ahead)
         else:
-            tile(1, 1, at, x_stride, panel, depth, init, 0, to)
+            rows_tile(height, at, x_stride, panel, depth, init, 0, to, 0)
 
 
 def gradient_tile(left, right, rows, height, init, init_row, c):
-    """c (height, 16) = init + leftᵀ right over the rows; more rows of c may be written."""
-    if height > 8:
-        tile(0, 16, left, AREA, right, rows, init, init_row, c)
-    elif height > 4:
-        tile(0, 8, left, AREA, right, rows, init, init_row, c)
-    elif height > 2:
-        tile(0, 4, left, AREA, right, rows, init, init_row, c)
-    elif height > 1:
-        tile(0, 2, left, AREA, right, rows, init, init_row, c)
-    else:
-        tile(0, 1, left, AREA, right, rows, init, init_row, c)
+    """C (height, 16) = init + leftᵀ right over the rows; more rows of c may be written."""
+    features_tile(height, left, AREA, right, rows, init, init_row, c, 0)
 
 
 def forward_narrow(weight, bias, x, x_stride, y, rows, outputs, in_blocks):
@@ -156,6 +140,17 @@ def scatter_row(block, stride, row, features):
         at += stride
 
 
+@inlined
+def finite(values, count):
+    """Whether no number is NaN or infinite."""
+    found = load_first(values, 0, 0)
+    whole = count // LANES * LANES
+    for i in range(0, whole, LANES):
+        found = choose(absolute(load(values, i)) < np.inf, found, 1)
+    rest = load_first(values, whole, count - whole)
+    return sum_of(choose(absolute(rest) < np.inf, found, 1)) == 0
+
+
 # --------------------------------------------------------------------------- softmax
 
 
@@ -163,7 +158,7 @@ def softmax_rows(y, stride, outputs, rows):
     """Y = softmax(y) row by row; lanes beyond the outputs become zero."""
     blocks = (outputs + BLOCK - 1) // BLOCK
     for r in range(0, rows * BLOCK, BLOCK):
-        most = filled(load(y, r), -number(y, "infinity"))
+        most = filled(load(y, r), -np.inf)
         for block in range(blocks):
             z = load(y, block * stride + r)
             valid = lanes_below(outputs - block * BLOCK)

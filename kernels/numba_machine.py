@@ -3,101 +3,125 @@
 Everything lies in memory that Python owns and is named by its address, an int64. Records
 are NumPy's structured dtypes. A kernel is called by its address too: that is why networks
 of any shape need no compilation, and why a function of the user's is a kernel like others.
+
+``emitted`` teaches Numba a function by the LLVM instructions that it stands for.
 """
 
 from __future__ import annotations
 
+import inspect
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit
-from numba.core import cgutils, types
+from numba.core import cgutils, compiler, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
+# Numba need not optimise: numba_compile.py does it once for each whole kernel. This saves
+# half of the first fit's time, where this Numba has the switch.
+if hasattr(compiler.Flags, "dbg_optnone"):
+    OPTIONS["_dbg_optnone"] = True
 
-#: A helper that becomes part of the kernel which calls it.
-inlined = njit(inline="always", **OPTIONS)
+#: A helper that becomes part of the kernels which call it, see ``numba_compile.optimised``.
+inlined = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 X86 = platform.machine().lower() in ("x86_64", "amd64", "i686", "i386")
 ARM = platform.machine().lower() in ("arm64", "aarch64")
 
+
+def _as_they_are(*kinds: Any) -> tuple[Any, ...]:
+    """Arguments of their own types; whatever counts or is an address, as int64."""
+    return tuple(
+        types.int64 if isinstance(kind, types.Integer) and kind.signed else kind for kind in kinds
+    )
+
+
+def emitted(result: Any, arguments: Callable[..., tuple[Any, ...]] = _as_they_are) -> Any:
+    """Make ``emit(builder, *values)``, which writes instructions, a function for Numba.
+
+    Parameters
+    ----------
+    result : Numba type, or function of the arguments' types
+    arguments : function of the arguments' types
+        The types that they are converted to.
+    """
+
+    def decorate(emit: Callable[..., Any]) -> Any:
+        def typed(typing_context: Any, *kinds: Any) -> Any:
+            def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+                value = emit(builder, *args)
+                return context.get_dummy_value() if value is None else value
+
+            kind = result if isinstance(result, types.Type) else result(*kinds)
+            return kind(*arguments(*kinds)), code
+
+        names = list(inspect.signature(emit).parameters.values())
+        context = names[0].replace(name="typing_context")
+        typed.__signature__ = inspect.Signature([context, *names[1:]])  # type: ignore[attr-defined]
+        typed.__name__ = emit.__name__
+        return intrinsic(typed)
+
+    return decorate
+
+
+def first_kind(kind: Any, *_: Any) -> Any:
+    """What ``emitted`` returns: the type of its first argument."""
+    return kind
+
+
 # --------------------------------------------------------------------------- addresses
 
 
-@intrinsic
-def pointer(typing_context, like, address):
+@emitted(first_kind)
+def pointer(builder, like, address):
     """The address as a pointer to what ``like`` points to."""
-
-    def code(context, builder, sig, args):
-        return builder.inttoptr(args[1], args[0].type)
-
-    return like(like, types.int64), code
+    return builder.inttoptr(address, like.type)
 
 
-@intrinsic
-def shifted(typing_context, at, elements):
+@emitted(first_kind)
+def shifted(builder, at, elements):
     """The pointer, so many elements further."""
-
-    def code(context, builder, sig, args):
-        return builder.gep(args[0], [args[1]])
-
-    return at(at, types.int64), code
+    return builder.gep(at, [elements])
 
 
-@intrinsic
-def null(typing_context, like):
+@emitted(first_kind)
+def null(builder, like):
     """No pointer."""
-
-    def code(context, builder, sig, args):
-        return ir.Constant(args[0].type, None)
-
-    return like(like), code
+    return ir.Constant(like.type, None)
 
 
-@intrinsic
-def number_at(typing_context, like, arena, offset):
+@emitted(first_kind)
+def number_at(builder, like, arena, offset):
     """The pointer to a number of the arena at an address; NULL if there is no arena."""
-
-    def code(context, builder, sig, args):
-        base = builder.inttoptr(args[1], args[0].type)
-        nothing = builder.icmp_signed("==", args[1], I64(0))
-        return builder.select(nothing, base, builder.gep(base, [args[2]]))
-
-    return like(like, types.int64, types.int64), code
+    base = builder.inttoptr(arena, like.type)
+    nothing = builder.icmp_signed("==", arena, I64(0))
+    return builder.select(nothing, base, builder.gep(base, [offset]))
 
 
-@intrinsic
-def rows_of(typing_context, like, buffers, boundary, first):
+@emitted(first_kind)
+def rows_of(builder, like, buffers, boundary, first):
     """Where the rows from ``first`` on of a layer boundary begin, in blocks of 16."""
-
-    def code(context, builder, sig, args):
-        table = builder.inttoptr(args[1], I64.as_pointer())
-        base = builder.inttoptr(builder.load(builder.gep(table, [args[2]])), args[0].type)
-        return builder.gep(base, [builder.mul(args[3], I64(16))])
-
-    return like(like, types.int64, types.int64, types.int64), code
+    table = builder.inttoptr(buffers, I64.as_pointer())
+    base = builder.inttoptr(builder.load(builder.gep(table, [boundary])), like.type)
+    return builder.gep(base, [builder.mul(first, I64(16))])
 
 
-@intrinsic
-def address_of(typing_context, at):
+@emitted(types.int64)
+def address_of(builder, at):
     """A pointer as an int64."""
-
-    def code(context, builder, sig, args):
-        return builder.ptrtoint(args[0], I64)
-
-    return types.int64(at), code
+    return builder.ptrtoint(at, I64)
 
 
-@intrinsic
-def itemsize(typing_context, at):
+@emitted(types.int64)
+def itemsize(builder, at):
     """Bytes of what a pointer points to."""
-    size = at.dtype.bitwidth // 8
-    return types.int64(at), lambda context, builder, sig, args: I64(size)
+    return I64(4 if isinstance(at.type.pointee, ir.FloatType) else 8)
 
 
 def reader(dtype: np.dtype[Any]) -> Any:
@@ -115,109 +139,83 @@ def reader(dtype: np.dtype[Any]) -> Any:
     return item
 
 
-def numbers_at(kind: types.Type) -> Any:
+def numbers_at(kind: types.Type, lane: Any) -> Any:
     """A function address -> pointer to numbers of this type."""
 
-    @intrinsic
-    def numbers(typing_context, address):
-        def code(context, builder, sig, args):
-            return builder.inttoptr(args[0], context.get_value_type(types.CPointer(kind)))
-
-        return types.CPointer(kind)(types.int64), code
+    @emitted(types.CPointer(kind))
+    def numbers(builder, address):
+        return builder.inttoptr(address, lane.as_pointer())
 
     return numbers
 
 
-longs = numbers_at(types.int64)
-doubles = numbers_at(types.float64)
-words = numbers_at(types.uint32)
+longs = numbers_at(types.int64, I64)
+doubles = numbers_at(types.float64, ir.DoubleType())
+words = numbers_at(types.uint32, I32)
 
 
-@intrinsic
-def call(typing_context, address, arguments):
+@emitted(types.void)
+def call(builder, address, arguments):
     """Call the C function at an address with a tuple of arguments; it returns nothing."""
-
-    def code(context, builder, sig, args):
-        values = cgutils.unpack_tuple(builder, args[1])
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, arguments), code
+    values = cgutils.unpack_tuple(builder, arguments)
+    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+    builder.call(builder.inttoptr(address, kind.as_pointer()), values)
 
 
-@intrinsic
-def fetch(typing_context, address):
+@emitted(types.void)
+def fetch(builder, address):
     """Ask for the cache line at an address."""
-
-    def code(context, builder, sig, args):
-        byte = ir.IntType(8).as_pointer()
-        arguments = [builder.inttoptr(args[0], byte), I32(0), I32(2), I32(1)]
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
-        return context.get_dummy_value()
-
-    return types.void(types.int64), code
+    line = builder.inttoptr(address, ir.IntType(8).as_pointer())
+    call_named(builder, "llvm.prefetch.p0", ir.VoidType(), [line, I32(0), I32(2), I32(1)])
 
 
 # --------------------------------------------------------------------------- numbers
 
 
-@intrinsic
-def root(typing_context, x):
-    """√x of a float64."""
-
-    def code(context, builder, sig, args):
-        return _call(builder, "llvm.sqrt.f64", args[0].type, args)
-
-    return types.float64(types.float64), code
-
-
-@intrinsic
-def multiply_high(typing_context, a, b):
-    """The upper 64 bits of a product of two uint64."""
-
-    def code(context, builder, sig, args):
-        wide = ir.IntType(128)
-        product = builder.mul(*(builder.zext(x, wide) for x in args))
-        return builder.trunc(builder.lshr(product, wide(64)), I64)
-
-    return types.uint64(types.uint64, types.uint64), code
-
-
-def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+def call_named(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     """Call an external C function or one of LLVM's own."""
     kind = ir.FunctionType(result, [value.type for value in arguments])
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(function, arguments)
 
 
-@intrinsic
-def flush_subnormals(typing_context, wanted):
+@emitted(types.float64)
+def root(builder, x):
+    """√x of a float64."""
+    return call_named(builder, "llvm.sqrt.f64", x.type, [x])
+
+
+@emitted(types.uint64)
+def multiply_high(builder, a, b):
+    """The upper 64 bits of a product of two uint64."""
+    wide = ir.IntType(128)
+    product = builder.mul(builder.zext(a, wide), builder.zext(b, wide))
+    return builder.trunc(builder.lshr(product, wide(64)), I64)
+
+
+@emitted(types.int64)
+def flush_subnormals(builder, wanted):
     """Let subnormals count as zero in this thread, or not; returns whether they did."""
-
-    def code(context, builder, sig, args):
-        if X86:
-            bits, word = 0x8040, I32  # FTZ and DAZ of MXCSR
-            at = cgutils.alloca_once(builder, I32)
-            byte = builder.bitcast(at, ir.IntType(8).as_pointer())
-            _call(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [byte])
-            before = builder.load(at)
-        elif ARM:
-            bits, word = 1 << 24, I64  # FZ of FPCR
-            before = _call(builder, "llvm.aarch64.get.fpcr", I64, [])
-        else:
-            return I64(0)
-        cleared, flushed = builder.and_(before, word(~bits)), builder.or_(before, word(bits))
-        after = builder.select(builder.icmp_signed("!=", args[0], I64(0)), flushed, cleared)
-        if X86:
-            builder.store(after, at)
-            _call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [byte])
-        else:
-            _call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [after])
-        did = builder.icmp_unsigned("!=", builder.and_(before, word(bits)), word(0))
-        return builder.zext(did, I64)
-
-    return types.int64(types.int64), code
+    if X86:
+        bits, word = 0x8040, I32  # FTZ and DAZ of MXCSR
+        at = cgutils.alloca_once(builder, I32)
+        byte = builder.bitcast(at, ir.IntType(8).as_pointer())
+        call_named(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [byte])
+        before = builder.load(at)
+    elif ARM:
+        bits, word = 1 << 24, I64  # FZ of FPCR
+        before = call_named(builder, "llvm.aarch64.get.fpcr", I64, [])
+    else:
+        return I64(0)
+    cleared, flushed = builder.and_(before, word(~bits)), builder.or_(before, word(bits))
+    after = builder.select(builder.icmp_signed("!=", wanted, I64(0)), flushed, cleared)
+    if X86:
+        builder.store(after, at)
+        call_named(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [byte])
+    else:
+        call_named(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [after])
+    did = builder.icmp_unsigned("!=", builder.and_(before, word(bits)), word(0))
+    return builder.zext(did, I64)
 
 
 # --------------------------------------------------------------------------- clock
@@ -225,77 +223,44 @@ def flush_subnormals(typing_context, wanted):
 _CLOCK = 6  # CLOCK_MONOTONIC_COARSE on Linux, CLOCK_MONOTONIC on macOS
 
 
-@intrinsic
-def now(typing_context):
+@emitted(types.int64)
+def now(builder):
     """A monotonic clock, in ns."""
-
-    def code(context, builder, sig, args):
-        at = cgutils.alloca_once(builder, I64, size=2)
-        _call(builder, "clock_gettime", I32, [I32(_CLOCK), at])
-        seconds = builder.load(at)
-        nanoseconds = builder.load(builder.gep(at, [I64(1)]))
-        return builder.add(builder.mul(seconds, I64(10**9)), nanoseconds)
-
-    return types.int64(), code
+    at = cgutils.alloca_once(builder, I64, size=2)
+    call_named(builder, "clock_gettime", I32, [I32(_CLOCK), at])
+    seconds = builder.load(at)
+    nanoseconds = builder.load(builder.gep(at, [I64(1)]))
+    return builder.add(builder.mul(seconds, I64(10**9)), nanoseconds)
 
 
 # --------------------------------------------------------------------------- threads
 
 
-def _atomic(emit: Any, result: Any) -> Any:
-    def typed(*kinds: Any) -> Any:
-        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            at = builder.inttoptr(args[0], I64.as_pointer())
-            value = emit(builder, at, *args[1:])
-            return context.get_dummy_value() if value is None else value
-
-        return result(*(types.int64 for _ in kinds)), code
-
-    return typed
-
-
-_load = _atomic(lambda b, at: b.load_atomic(at, "acquire", 8), types.int64)
-_add = _atomic(lambda b, at, x: b.atomic_rmw("add", at, x, "acq_rel"), types.int64)
-
-
-def _store(builder: Any, at: Any, value: Any) -> None:
-    builder.store_atomic(value, at, "release", 8)
-
-
-_write = _atomic(_store, types.void)
-
-
-@intrinsic
-def atomic_load(typing_context, address):
+@emitted(types.int64)
+def atomic_load(builder, address):
     """The int64 at an address; what was written before it was stored is visible."""
-    return _load(address)
+    return builder.load_atomic(builder.inttoptr(address, I64.as_pointer()), "acquire", 8)
 
 
-@intrinsic
-def atomic_store(typing_context, address, value):
+@emitted(types.void)
+def atomic_store(builder, address, value):
     """The counterpart of ``atomic_load``."""
-    return _write(address, value)
+    builder.store_atomic(value, builder.inttoptr(address, I64.as_pointer()), "release", 8)
 
 
-@intrinsic
-def atomic_add(typing_context, address, value):
+@emitted(types.int64)
+def atomic_add(builder, address, value):
     """Add to the int64 at an address; returns what it was."""
-    return _add(address, value)
+    return builder.atomic_rmw("add", builder.inttoptr(address, I64.as_pointer()), value, "acq_rel")
 
 
-@intrinsic
-def relax(typing_context):
+@emitted(types.void)
+def relax(builder):
     """Tell the processor that this is a spinning loop."""
-
-    def code(context, builder, sig, args):
-        void = ir.VoidType()
-        if X86:
-            _call(builder, "llvm.x86.sse2.pause", void, [])
-        elif ARM:
-            _call(builder, "llvm.aarch64.hint", void, [I32(1)])
-        return context.get_dummy_value()
-
-    return types.void(), code
+    if X86:
+        call_named(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+    elif ARM:
+        call_named(builder, "llvm.aarch64.hint", ir.VoidType(), [I32(1)])
 
 
 def _external(name: str, result: types.Type, *arguments: types.Type) -> Any:

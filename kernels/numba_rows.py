@@ -21,136 +21,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import numba_maths as m
 from .numba_machine import address_of, inlined, reader
 from .numba_vector import (
     LANES,
     absolute,
-    at_least,
-    at_most,
-    bits,
     choose,
-    converted,
-    copy_sign,
+    exp_negative,
     filled,
-    floats,
     load,
-    number,
-    polynomial,
-    square_root,
+    log,
     store,
+    traced,
 )
 
-# --------------------------------------------------------------------------- maths
-
-
-@inlined
-def power_of_two(n):
-    """2^n for the integers n."""
-    return floats((n + number(n, "exponent_bias")) << number(n, "mantissa_bits"))
-
-
-@inlined
-def reduced_expm1(x, low):
-    """expm1(r) and n where x = n ln 2 + r, |r| <= ln(2)/2; ``low`` is more of x."""
-    rounded = x * 1.4426950408889634 + number(x, "rounder")
-    k = rounded - number(x, "rounder")
-    n = bits(rounded) - bits(filled(x, number(x, "rounder")))
-    r = (x - k * number(x, "ln2_high")) - k * number(x, "ln2_low") + low
-    return r * r * polynomial(r, "expm1") + r, n
-
-
-@inlined
-def exp(x):
-    """e^x."""
-    inside = at_most(at_least(x, number(x, "exp_lowest")), number(x, "exp_highest"))
-    p, n = reduced_expm1(inside, filled(x, 0))
-    half = n >> 1  # in two factors: 2^128 is not a float32, 2^127 * 2 is
-    y = (p + 1) * power_of_two(half) * power_of_two(n - half)
-    y = choose(x < number(x, "exp_lowest"), 0, y)
-    return choose(x > number(x, "exp_highest"), number(x, "infinity"), y)
-
-
-@inlined
-def exp_negative(x):
-    """e^x for x <= 0, where no scale overflows."""
-    p, n = reduced_expm1(at_least(x, number(x, "exp_lowest")), filled(x, 0))
-    scale = power_of_two(n)
-    return choose(x < number(x, "exp_lowest"), 0, scale * p + scale)
-
-
-@inlined
-def expm1_within(x):
-    """e^x - 1 for |x| <= 80."""
-    p, n = reduced_expm1(x, filled(x, 0))
-    scale = power_of_two(n)
-    return scale * p + (scale - 1)
-
-
-@inlined
-def expm1_negative(x):
-    """e^x - 1 for x <= 0."""
-    return expm1_within(at_least(x, -80))
-
-
-@inlined
-def log(x):
-    """log x for normal x > 0: x = 2^n m with m in [√½, √2), log m = 2 atanh(s)."""
-    n = (bits(x) - bits(filled(x, 0.70710678118654752))) >> number(x, "mantissa_bits")
-    m = floats(bits(x) - (n << number(x, "mantissa_bits")))
-    s = (m - 1) / (m + 1)
-    k = converted(n, x)
-    odd = 2 * s
-    tail = odd * (polynomial(s * s, "log") - 1)  # small parts first, the big one last
-    y = k * number(x, "ln2_high") + (odd + (tail + k * number(x, "ln2_low")))
-    return choose(x < number(x, "infinity"), y, x)
-
-
-@inlined
-def log1p_unit(u):
-    """log(1 + u) for 0 <= u <= 1."""
-    s = u / (u + 2)
-    return 2 * s * polynomial(s * s, "log1p")
-
-
-@inlined
-def tanh(x):
-    """tanh x = e / (e + 2) with e = expm1(2x)."""
-    e = expm1_within(2 * at_most(at_least(x, -number(x, "tanh_end")), number(x, "tanh_end")))
-    return e / (e + 2)
-
-
-@inlined
-def sigmoid(x):
-    """1/(1 + e) or e/(1 + e), where e = exp(-|x|) never overflows."""
-    e = exp_negative(-absolute(x))
-    return choose(x < 0, e, 1) / (e + 1)
-
-
-@inlined
-def normal_tail(x):
-    """t Φ(-t), Φ(-t) and e of the normal distribution, t = |x|, e = exp(-t²/2).
-
-    With s = t + pole and v = t / s, t Φ(-t) = v e Q where Q is smooth, and Φ(-t) = e Q / s.
-    What t² and s lose by rounding goes to the exponential, where relative errors add.
-    """
-    pole = number(x, "normal_tail_pole")
-    shift = number(x, "normal_tail_shift") / pole
-    t = at_most(absolute(x), number(x, "normal_end"))
-    s = t + pole
-    added = s - t
-    lost = (t - (s - added)) + (pole - added)
-    v = t / s
-    rest = (1 - v) * (1 / pole)
-    high = floats(bits(t) & number(x, "upper_bits"))
-    exponent = high * high * -0.5
-    low = (high - t) * (high + t) * 0.5 - lost * rest
-    p, n = reduced_expm1(at_least(exponent, number(x, "exp_lowest")), low)
-    scale = choose(exponent < number(x, "exp_lowest"), 0, power_of_two(n))
-    q = polynomial(v * (1 + shift) - shift, "normal_tail")
-    product = v * q
-    e = scale * p + scale
-    return scale * (p * product + product), rest * e * q, e
-
+exp, tanh, sigmoid, log1p_unit = map(traced, (m.exp, m.tanh, m.sigmoid, m.log1p_unit))
+expm1_negative, square_root = traced(m.expm1_negative), traced(m.sqrt)
+at_least, at_most, copy_sign = map(traced, (m.at_least, m.at_most, m.copysign))
+normal_tail = traced(m.normal_tail, results=3)
 
 # --------------------------------------------------------------------------- activations
 
@@ -227,8 +115,11 @@ def silu(z):
 
 @inlined
 def mish(z):
-    """z tanh(softplus(z)); with e = exp(z), the tanh is n / (n + 2), n = e (e + 2)."""
-    x = at_most(z, number(z, "mish_end"))
+    """z tanh(softplus(z)); with e = exp(z), the tanh is n / (n + 2), n = e (e + 2).
+
+    Beyond 40 mish(z) is z, and z + 0 its slope even where the square of d overflows.
+    """
+    x = at_most(z, 40)
     e = exp(x)
     n = e * (e + 2)
     d = n + 2
@@ -372,14 +263,14 @@ def binary_cross_entropy(z, t, bound):
     """Of logits; the value is no larger than the bound, if there is one."""
     e = exp_negative(-absolute(z))
     value = at_least(z, 0) - z * t + log1p_unit(e)
-    most = bound if bound > 0 else number(z, "infinity")
+    most = bound if bound > 0 else np.inf
     return choose(value > most, most, value), choose(z < 0, e, 1) / (e + 1) - t
 
 
 @inlined
 def clamped_log(p):
     """log p for 0 <= p <= 1, not below -100 (PyTorch's BCELoss)."""
-    return choose(p < number(p, "smallest_normal"), -100, at_least(log(p), -100))
+    return at_least(log(p), -100)
 
 
 @inlined

@@ -9,18 +9,16 @@ No sum crosses threads, so results are bitwise equal for every number of them. W
 the whole gradient first (clipping, more rows than the workspace holds) keeps it in an arena
 and updates in a third phase. A stop is honoured in phase 1, where nothing has changed yet.
 
-A ``PLAN`` is everything that a job needs, as one record that Python fills in. Kernels take
-a pointer ``like``, for its type alone, and the plan's address.
+Kernels take a pointer ``like``, for its type alone, and the address of a plan.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .numba_layer import AREA, BLOCK, gather_row, scatter_row
+from .numba_layer import AREA, BLOCK, finite, gather_row, scatter_row
 from .numba_machine import (
     acquire_lock,
-    address_of,
     atomic_add,
     atomic_load,
     atomic_store,
@@ -33,12 +31,10 @@ from .numba_machine import (
     inlined,
     itemsize,
     longs,
-    multiply_high,
     now,
     null,
     number_at,
     pointer,
-    reader,
     relax,
     release_gil,
     release_lock,
@@ -48,223 +44,40 @@ from .numba_machine import (
     save_thread,
     sched_yield,
     shifted,
-    words,
 )
-from .numba_rows import NOTHING, SCALARS, WEIGHT_TIMES_OUTPUTS, exp_negative, log, scalars_at
-from .numba_vector import (
-    choose,
-    filled,
-    keep,
-    lanes_below,
-    load,
-    load_first,
-    number,
-    splat_at,
-    store,
-    sum_of,
-    transpose,
+from .numba_plan import (
+    EVALUATE,
+    GENERATION,
+    SCALARS_SIZE,
+    STOP,
+    TRAIN,
+    WAITING,
+    layer_at,
+    plan_at,
+    row_at,
+    table_at,
 )
-from .random import DROPOUT, GAMMA, SHUFFLE
+from .numba_random import stream_key
+from .numba_rows import NOTHING, WEIGHT_TIMES_OUTPUTS, scalars_at
+from .numba_vector import keep, lanes_below, load, store
+from .random import DROPOUT
 
 ROW_TILE = 64  # rows that go through all layers together
 POLL_INTERVAL = 50_000_000  # ns
 AHEAD = 512 * 1024  # bytes of the next batch's rows that are fetched early
 LONG_ROW = 512  # bytes; shorter rows cost more to fetch than they save
-LOSS_AREA = (6 + 3 * BLOCK) * BLOCK  # numbers that a loss works in
-TRAIN, EVALUATE, GRADIENT = range(3)
-
-#: One layer. The addresses are of its kernels and of its transposed weights (0: none).
-LAYER = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "inputs",
-            "outputs",
-            "in_blocks",
-            "out_blocks",
-            "weight_at",  # offset into the arenas, in numbers
-            "bias_at",
-            "uses_bias",
-            "narrow",
-            "transposed",
-            "forward",
-            "backward",  # 0: the slope of the way forward is kept
-            "is_identity",
-            "is_softmax",
-        )
-    ]
-    + [("dropout", np.float64)]
-)
-
-#: The kernels that other kernels call by address.
-TABLE_ROWS = (
-    "multiply_panel",
-    "gradient_tile",
-    "forward_narrow",
-    "bias_gradient",
-    "transpose_weight",
-    "softmax_rows",
-    "softmax_backward",
-    "multiply_slope",
-    "apply_dropout",
-    "forward_pass",
-    "backward_pass",
-    "phase_rows",
-    "fused_tiles",
-    "accumulate_tiles",
-    "apply_tiles",
-    "run",
-)
-TABLE = np.dtype([(name, np.int64) for name in TABLE_ROWS])
-
-PLAN = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "table",
-            "layers",
-            "depth",
-            "parameters",  # arena
-            "moment_0",  # arenas or 0
-            "moment_1",
-            "gradient",
-            "zeros",  # 16 of them
-            "activation",  # addresses of the buffers, one a layer boundary
-            "delta",  # the same; until the way back: f'(z)
-            "stride",  # between feature blocks, in numbers
-            "slab",  # rows that fit the workspace
-            "scratch",  # scratch_size numbers for each thread
-            "scratch_size",
-            "scalars",  # two records for each thread
-            "tiles",  # (layer, out block, in block) of every tile of every layer
-            "tile_count",
-            "tile_norm",  # a double for each tile
-            "tile_squares",  # the same: ‖W‖² of the tile before the update
-            "row_loss",  # a double for each group of BLOCK rows of the slab
-            "threads",
-            "barrier",  # int64s on lines of their own: waiting, generation, stop
-            "polls",
-            "next_poll",
-            "kind",
-            "X",  # (rows, in) row-major
-            "target",  # (rows, out), or 0
-            "labels",  # (rows,), or 0
-            "weight",  # (rows,), or 0
-            "order",  # uint32 row of each position, or 0
-            "rates",
-            "out",  # inference: (rows, out)
-            "outputs_wanted",  # input gradients: which, and how many
-            "wanted_count",
-            "first",  # what is to be done of the rows: [first, end) in training
-            "end",
-            "rows",
-            "batch",
-            "seed",
-            "epoch",
-            "group_loss",  # the kernel for groups of rows
-            "loss_kernel",  # the one for elements that it calls, if any
-            "normaliser",
-            "outputs",
-            "updates",  # the address of how many the network has had
-            "steps",  # updates by this plan
-            "update_kernel",
-            "corrects_bias",
-            "decouples_decay",
-            "nesterov",
-            "epsilon_hat",  # these three as in fastnn/engines.py
-            "rate_in_velocity",
-            "l2_by_weight",
-        )
-    ]
-    + [
-        (name, np.float64)
-        for name in (
-            "parameter",
-            "momentum",
-            "beta_1",
-            "beta_2",
-            "epsilon",
-            "weight_decay",
-            "l2",
-            "clip_norm",
-            "loss",  # the result, carried from part to part of an epoch
-            "penalty",  # what l2_by_weight adds to it
-        )
-    ]
-)
-layer_at, table_at, plan_at = reader(LAYER), reader(TABLE), reader(PLAN)
-SCALARS_SIZE = SCALARS.itemsize
-WAITING, GENERATION, STOP = 0, 128, 256  # bytes into the barrier
-
-# --------------------------------------------------------------------------- random numbers
-
-_GAMMA = np.uint64(GAMMA)
-_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_HALF = np.uint64(0xFFFFFFFF)
-
-
-@inlined
-def mix(word):
-    """As in random.py, where all of this is specified."""
-    word = (word ^ (word >> np.uint64(30))) * _FACTORS[0]
-    word = (word ^ (word >> np.uint64(27))) * _FACTORS[1]
-    return word ^ (word >> np.uint64(31))
-
-
-@inlined
-def stream_key(seed, purpose, index):
-    """The key of a stream."""
-    return mix(mix(mix(np.uint64(seed) + _GAMMA) ^ np.uint64(purpose)) ^ np.uint64(index))
-
-
-@inlined
-def stream_word(key, position):
-    """One of its words."""
-    return mix(key + (np.uint64(position) + np.uint64(1)) * _GAMMA)
-
-
-def shuffle(arguments, _, __):
-    """Order = the permutation of 0 … count - 1 for this seed and epoch."""
-    a = longs(arguments)
-    order, count, seed, epoch = words(a[0]), a[1], a[2], a[3]
-    key = stream_key(seed, SHUFFLE, epoch)
-    for i in range(count):
-        order[i] = np.uint32(i)
-    for i in range(count - 1, 0, -1):
-        j = np.int64(multiply_high(stream_word(key, i), np.uint64(i + 1)))
-        swap = order[i]
-        order[i] = order[j]
-        order[j] = swap
-
-
-def apply_dropout(y, slope, key, rate, stride, blocks, position, rows):
-    """y, slope *= mask / (1 - rate) from this position of the epoch on; slope may be NULL."""
-    threshold = np.uint64(np.int64(rate * 4294967296.0))
-    scale = 1 / (1 - rate)
-    sloped = address_of(slope) != 0
-    for block in range(blocks):
-        for r in range(rows):
-            start = ((position + r) * blocks + block) * (BLOCK // 2)
-            at = block * stride + r * BLOCK
-            for k in range(BLOCK // 2):
-                word = stream_word(np.uint64(key), start + k)
-                low = scale if (word & _HALF) >= threshold else 0.0
-                high = scale if (word >> np.uint64(32)) >= threshold else 0.0
-                y[at + 2 * k] = y[at + 2 * k] * low if low > 0 else 0.0
-                y[at + 2 * k + 1] = y[at + 2 * k + 1] * high if high > 0 else 0.0
-                if sloped:
-                    slope[at + 2 * k] = slope[at + 2 * k] * low if low > 0 else 0.0
-                    slope[at + 2 * k + 1] = slope[at + 2 * k + 1] * high if high > 0 else 0.0
-
 
 # --------------------------------------------------------------------------- threads
 
 
-def enter(address, a, b, c):
-    """Run a kernel without the GIL, subnormals being zero, and leave both as they were."""
+def enter(address, a, b, c, d, e, f, g, h):
+    """Run a kernel without the GIL, subnormals being zero, and leave both as they were.
+
+    Its arguments are addresses and int64; calling conventions allow more than it takes.
+    """
     state = save_thread()
     were_flushed = flush_subnormals(1)
-    call(address, (a, b, c))
+    call(address, (a, b, c, d, e, f, g, h))
     flush_subnormals(were_flushed)
     restore_thread(state)
 
@@ -329,15 +142,17 @@ def should_stop(plan):
 
 
 @inlined
-def keeps_slope(plan, level, training):
-    """Whether the forward pass leaves f'(z) of layer level in the delta's buffer."""
-    kept = layer_at(plan.layers, level).backward == 0
-    if training and level + 1 < plan.depth:
-        kept = kept or layer_at(plan.layers, level + 1).dropout > 0
-    return kept
+def drop(like, plan, level, position, first, rows):
+    """The dropout mask of a layer's input, which also scales the slope that is kept for it."""
+    layer = layer_at(plan.layers, level)
+    x = rows_of(like, plan.activation, level, first)
+    slope = rows_of(like, plan.delta, level, first) if level > 0 else null(like)
+    key = stream_key(plan.seed, DROPOUT, (plan.epoch << 16) + level)
+    masked = (x, slope, key, layer.dropout, plan.stride, layer.in_blocks, position + first, rows)
+    call(table_at(plan.table, 0).apply_dropout, masked)
 
 
-def forward_pass(like, at, with_slopes, training, position, first, rows):
+def forward_pass(like, at, position, first, rows):
     """Rows [first, first + rows) of the workspace through all layers.
 
     ``position`` is that of the workspace's row 0 in the epoch, for the dropout masks.
@@ -347,38 +162,27 @@ def forward_pass(like, at, with_slopes, training, position, first, rows):
     stride, parameters = plan.stride, plan.parameters
     for level in range(plan.depth):
         layer = layer_at(plan.layers, level)
-        x, y = (
-            rows_of(like, plan.activation, level, first),
-            rows_of(like, plan.activation, level + 1, first),
-        )
-        if training and level == 0 and layer.dropout > 0:
-            key = stream_key(plan.seed, DROPOUT, plan.epoch << 16)
-            call(
-                table.apply_dropout,
-                (
-                    x,
-                    null(like),
-                    key,
-                    layer.dropout,
-                    stride,
-                    layer.in_blocks,
-                    position + first,
-                    rows,
-                ),
-            )
+        if plan.kind == TRAIN and layer.dropout > 0:
+            drop(like, plan, level, position, first, rows)
+        x = rows_of(like, plan.activation, level, first)
+        y = rows_of(like, plan.activation, level + 1, first)
         weight = number_at(like, parameters, layer.weight_at)
         bias = number_at(like, parameters, layer.bias_at)
         if layer.narrow:
-            call(
-                table.forward_narrow,
-                (weight, bias, x, stride, y, rows, layer.outputs, layer.in_blocks),
-            )
+            used = layer.inputs % BLOCK
+            if level > 0 and used:
+                # lanes beyond the features hold f(0); dot products run over them
+                block = layer.inputs // BLOCK * stride
+                for r in range(block, block + rows * BLOCK, BLOCK):
+                    store(x, r, keep(lanes_below(used), load(x, r)))
+            shape = (rows, layer.outputs, layer.in_blocks)
+            call(table.forward_narrow, (weight, bias, x, stride, y, *shape))
         else:
             for block in range(layer.out_blocks):
                 panel = shifted(weight, block * layer.inputs * BLOCK)
                 start, to = shifted(bias, block * BLOCK), shifted(y, block * stride)
                 call(table.multiply_panel, (x, stride, panel, layer.inputs, start, to, rows))
-        sloped = with_slopes != 0 and keeps_slope(plan, level, training)
+        sloped = plan.kind != EVALUATE and layer.backward == 0
         slope = rows_of(like, plan.delta, level + 1, first) if sloped else null(like)
         if layer.is_softmax:
             call(table.softmax_rows, (y, stride, layer.outputs, rows))
@@ -386,24 +190,12 @@ def forward_pass(like, at, with_slopes, training, position, first, rows):
             for block in range(layer.out_blocks):
                 to = shifted(slope, block * stride) if sloped else slope
                 call(layer.forward, (shifted(y, block * stride), to, rows * BLOCK))
-        if level + 1 < plan.depth:
-            following = layer_at(plan.layers, level + 1)
-            used = layer.outputs % BLOCK
-            if following.narrow and used:
-                # lanes beyond the features hold f(0); dot products run over them
-                block = layer.outputs // BLOCK * stride
-                for r in range(block, block + rows * BLOCK, BLOCK):
-                    store(y, r, keep(lanes_below(used), load(y, r)))
-            if training and following.dropout > 0:
-                key = stream_key(plan.seed, DROPOUT, (plan.epoch << 16) + level + 1)
-                masked = (y, slope, key, following.dropout, stride, layer.out_blocks)
-                call(table.apply_dropout, (*masked, position + first, rows))
 
 
 @inlined
-def through_activation(table, layer, kept, upstream, y, slope, delta, n):
+def through_activation(table, layer, upstream, y, slope, delta, n):
     """Delta of a layer's z from that of its output; ``slope`` may be ``delta``."""
-    if kept:
+    if layer.backward == 0:
         call(table.multiply_slope, (upstream, slope, delta, n))
     else:
         call(layer.backward, (upstream, y, delta, n))
@@ -417,167 +209,35 @@ def transposed_weight(like, plan, layer):
     return pointer(like, layer.transposed)
 
 
-def backward_pass(like, at, training, first, rows, scratch):
+def backward_pass(like, at, first, rows, scratch):
     """delta[level] for level = depth - 1 … 1, from delta[depth]."""
     plan = plan_at(at, 0)
     table = table_at(plan.table, 0)
     stride, zeros = plan.stride, pointer(like, plan.zeros)
     for level in range(plan.depth - 1, 0, -1):
         layer, below = layer_at(plan.layers, level), layer_at(plan.layers, level - 1)
-        kept = keeps_slope(plan, level - 1, training)
         panels = transposed_weight(like, plan, layer)
-        y, delta = (
-            rows_of(like, plan.activation, level, first),
-            rows_of(like, plan.delta, level, first),
-        )
+        y = rows_of(like, plan.activation, level, first)
+        delta = rows_of(like, plan.delta, level, first)
         upstream = rows_of(like, plan.delta, level + 1, first)
         for block in range(layer.in_blocks):
             panel = shifted(panels, block * layer.outputs * BLOCK)
-            to = shifted(delta, block * stride)
-            call(
-                table.multiply_panel,
-                (upstream, stride, panel, layer.outputs, zeros, scratch, rows),
-            )
-            y_block = shifted(y, block * stride)
-            through_activation(table, below, kept, scratch, y_block, to, to, rows * BLOCK)
+            to, y_block = shifted(delta, block * stride), shifted(y, block * stride)
+            product = (upstream, stride, panel, layer.outputs, zeros, scratch, rows)
+            call(table.multiply_panel, product)
+            through_activation(table, below, scratch, y_block, to, to, rows * BLOCK)
 
 
 # --------------------------------------------------------------------------- phase 1
 
 
 @inlined
-def row_at(plan, position):
-    """The row at a position of the epoch."""
-    return np.int64(words(plan.order)[position]) if plan.order != 0 else position
-
-
-def elements_loss(output, delta, stride, at, position, rows, inverse, scratch, result):
-    """Σ w ℓ of up to 16 rows, to *result; delta, unless NULL, is d loss / d output.
-
-    output and delta are [out/16][row][16] and may be the same. ``scratch`` holds
-    LOSS_AREA numbers, the targets of a block among them.
-    """
-    plan = plan_at(at, 0)
-    outputs = plan.outputs
-    scale, target = shifted(scratch, BLOCK), shifted(scratch, 6 * BLOCK)
-    value, derivative = shifted(target, AREA), shifted(target, 2 * AREA)
-    parameter = shifted(scratch, 2 * BLOCK)
-    parameter[0] = plan.parameter
-    total = 0.0
-    for first in range(0, outputs, BLOCK):
-        o, d = shifted(output, first // BLOCK * stride), shifted(delta, first // BLOCK * stride)
-        for r in range(rows):
-            row = row_at(plan, position + r)
-            if plan.labels == 0:
-                given = pointer(scratch, plan.target)
-                numbers = load_first(given, row * outputs + first, outputs - first)
-                store(target, r * BLOCK, numbers)
-            else:
-                store(target, r * BLOCK, 0.0)
-                chosen = longs(plan.labels)[row] - first
-                if 0 <= chosen < BLOCK:
-                    target[r * BLOCK + chosen] = 1.0
-            scratch[r] = 1.0
-            if plan.weight != 0:
-                scratch[r] = pointer(scratch, plan.weight)[row]
-            scale[r] = scratch[r] * inverse
-        call(plan.loss_kernel, (o, target, value, derivative, rows * BLOCK, parameter[0]))
-        valid = lanes_below(outputs - first)
-        sums = filled(load(value, 0), 0)
-        for r in range(rows):
-            sums = sums + keep(valid, load(value, r * BLOCK)) * splat_at(scratch, r)
-        total += sum_of(sums)
-        if address_of(delta) != 0:
-            for r in range(rows):
-                slope = keep(valid, load(derivative, r * BLOCK)) * splat_at(scale, r)
-                store(d, r * BLOCK, slope)
-    doubles(result)[0] = total
-
-
-def cross_entropy(output, delta, stride, at, position, rows, inverse, scratch, result):
-    """The same for the cross-entropy of logits z, by log-sum-exp, all rows at once:
-
-    ℓ = (Σ t) log(Σ exp z) - Σ t z,   dℓ/dz = (Σ t) softmax(z) - t
-
-    with ℓ no larger than the parameter, if there is one.
-
-    A transposed tile has the rows in its lanes.
-    """
-    plan = plan_at(at, 0)
-    outputs, blocks = plan.outputs, (plan.outputs + BLOCK - 1) // BLOCK
-    has_delta = address_of(delta) != 0
-    top, total = scratch, shifted(scratch, BLOCK)
-    rest, mass = shifted(scratch, 2 * BLOCK), shifted(scratch, 3 * BLOCK)
-    work = shifted(scratch, 6 * BLOCK)
-
-    most = filled(load(output, 0), -number(output, "infinity"))
-    for block in range(blocks):
-        transpose(shifted(output, block * stride), work)
-        for o in range(min(BLOCK, outputs - block * BLOCK)):
-            z = load(work, o * BLOCK)
-            most = choose(z > most, z, most)
-    store(top, 0, most)
-
-    # ℓ = mass log(total) + rest, with z counted from the top
-    for r in range(rows):
-        row = row_at(plan, position + r)
-        if plan.labels != 0:
-            label = longs(plan.labels)[row]
-            mass[r] = 1.0
-            rest[r] = top[r] - output[label // BLOCK * stride + r * BLOCK + label % BLOCK]
-        else:
-            given, masses, dots = pointer(scratch, plan.target), filled(most, 0), filled(most, 0)
-            for block in range(blocks):
-                left = outputs - block * BLOCK
-                t = load_first(given, row * outputs + block * BLOCK, left)
-                masses = masses + t
-                # 0 · inf is no part of the sum
-                z = load(output, block * stride + r * BLOCK)
-                dots = dots + choose(t == 0, 0, t * (z - splat_at(top, r)))
-            mass[r] = sum_of(masses)
-            rest[r] = -sum_of(dots)
-
-    sums = filled(most, 0)
-    for block in range(blocks):
-        if blocks > 1:  # a single block is there from above
-            transpose(shifted(output, block * stride), work)
-        left = outputs - block * BLOCK
-        for o in range(BLOCK):
-            e = exp_negative(load(work, o * BLOCK) - most) if o < left else filled(most, 0)
-            sums = sums + e
-            store(work, o * BLOCK, e)
-        if has_delta:
-            transpose(work, shifted(delta, block * stride))
-    store(total, 0, sums)
-    store(shifted(scratch, 4 * BLOCK), 0, log(sums))
-
-    value = 0.0
-    for r in range(rows):
-        row = row_at(plan, position + r)
-        weight = 1.0
-        if plan.weight != 0:
-            weight = np.float64(pointer(scratch, plan.weight)[row])
-        loss = np.float64(mass[r] * scratch[4 * BLOCK + r] + rest[r])
-        if plan.parameter > 0 and loss > plan.parameter:
-            loss = plan.parameter
-        value += weight * loss
-        if has_delta:
-            scratch[5 * BLOCK] = weight * inverse
-            scratch[5 * BLOCK + 1] = scratch[5 * BLOCK] * mass[r] / total[r]
-            scale, factor = splat_at(scratch, 5 * BLOCK), splat_at(scratch, 5 * BLOCK + 1)
-            for block in range(blocks):
-                at_row = block * stride + r * BLOCK
-                d = load(delta, at_row) * factor
-                if plan.labels == 0:
-                    given = pointer(scratch, plan.target)
-                    first, left = row * outputs + block * BLOCK, outputs - block * BLOCK
-                    d = d - load_first(given, first, left) * scale
-                store(delta, at_row, d)
-            if plan.labels != 0:
-                label = longs(plan.labels)[row]
-                place = label // BLOCK * stride + r * BLOCK + label % BLOCK
-                delta[place] -= scratch[5 * BLOCK]
-    doubles(result)[0] = value
+def gather_rows(like, plan, position, count, x):
+    """The rows at these positions into the layout."""
+    inputs = layer_at(plan.layers, 0).inputs
+    for r in range(count):
+        row = number_at(like, plan.X, row_at(plan, position + r) * inputs)
+        gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
 
 
 @inlined
@@ -609,11 +269,10 @@ def output_loss(like, plan, at, position, inverse, first, rows, scratch):
         if last.is_softmax:
             call(table.softmax_backward, (upstream, AREA, y, delta, stride, last.outputs, rows))
         else:
-            kept = last.backward == 0
             for block in range(last.out_blocks):
                 u, to = shifted(upstream, block * AREA), shifted(delta, block * stride)
                 y_block = shifted(y, block * stride)
-                through_activation(table, last, kept, u, y_block, to, to, rows * BLOCK)
+                through_activation(table, last, u, y_block, to, to, rows * BLOCK)
 
 
 @inlined
@@ -626,13 +285,26 @@ def share_of(rows, thread, threads):
     )
 
 
+def is_sound(like, at):
+    """Whether X, target and weight of the whole job are finite, and labels within the outputs."""
+    plan = plan_at(at, 0)
+    inputs = layer_at(plan.layers, 0).inputs
+    sound = finite(pointer(like, plan.X), plan.rows * inputs)
+    if plan.labels != 0:
+        for i in range(plan.rows):
+            sound = sound and 0 <= longs(plan.labels)[i] < plan.outputs
+    else:
+        sound = sound and finite(pointer(like, plan.target), plan.rows * plan.outputs)
+    if plan.weight != 0:
+        sound = sound and finite(pointer(like, plan.weight), plan.rows)
+    plan.is_sound = np.int64(sound)
+
+
 def phase_rows(like, at, position, rows, inverse, thread, scratch):
     """A thread's share of the rows of the slab that starts at ``position``."""
     plan = plan_at(at, 0)
     table = table_at(plan.table, 0)
-    inputs = layer_at(plan.layers, 0).inputs
     first, end = share_of(rows, thread, plan.threads)
-    training, with_deltas = plan.kind == TRAIN, plan.kind != EVALUATE
     while True:
         if thread == 0 and should_stop(plan):
             atomic_store(plan.barrier + STOP, 1)
@@ -640,18 +312,13 @@ def phase_rows(like, at, position, rows, inverse, thread, scratch):
             return
         count = min(ROW_TILE, end - first)
         x = rows_of(like, plan.activation, 0, first)
-        for r in range(count):
-            row = number_at(like, plan.X, row_at(plan, position + first + r) * inputs)
-            gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
-        call(
-            table.forward_pass,
-            (like, at, np.int64(with_deltas), np.int64(training), position, first, count),
-        )
+        gather_rows(like, plan, position + first, count, x)
+        call(table.forward_pass, (like, at, position, first, count))
         for group in range(first, first + count, BLOCK):
             height = min(BLOCK, first + count - group)
             output_loss(like, plan, at, position, inverse, group, height, scratch)
-        if with_deltas:
-            call(table.backward_pass, (like, at, np.int64(training), first, count, scratch))
+        if plan.kind != EVALUATE:
+            call(table.backward_pass, (like, at, first, count, scratch))
         first += ROW_TILE
 
 
@@ -693,18 +360,6 @@ def update_at(like, plan, offset, gradient, n, scalars):
 
 
 @inlined
-def renew_transposed(like, plan, table, level, out_block, in_block, offset, height, scratch):
-    """The part of the transposed copy that a tile's weights belong to."""
-    layer = layer_at(plan.layers, level)
-    if layer.transposed != 0:
-        place = (in_block * layer.outputs + out_block * BLOCK) * BLOCK
-        to = shifted(pointer(like, layer.transposed), place)
-        width = min(BLOCK, layer.outputs - out_block * BLOCK)
-        weight = number_at(like, plan.parameters, offset)
-        call(table.transpose_weight, (weight, to, scratch, height, width))
-
-
-@inlined
 def squared_norm(x, n):
     """In double, since the square of a float32 overflows from 1.8e19 on."""
     a = b = c = d = 0.0
@@ -724,11 +379,26 @@ def note_squares(like, plan, index, offset, height):
         doubles(plan.tile_squares)[index] = squared_norm(weight, height * BLOCK)
 
 
-def fused_tiles(like, at, begin, end, rows, scalars, scratch, position, thread):
-    """Gradient of each tile, and of the bias with the first of a block column: updated at once.
+@inlined
+def fetch_rows(plan, row_bytes, position, end, line, count):
+    """Ask for ``count`` lines of the rows at these positions, from a line of the first on."""
+    for _ in range(count if position < end else 0):
+        fetch(plan.X + row_at(plan, position) * row_bytes + line)
+        line += 64
+        if line >= row_bytes:
+            line = 0
+            position += 1
+            if position == end:
+                break
+    return position, line
 
-    ``scalars`` has two records, of weights and of biases. From ``position`` on lie the rows
-    of the next batch: this thread's share of them is fetched meanwhile.
+
+def update_tiles(like, at, begin, end, rows, scalars, scratch, position, thread):
+    """The gradient of each tile, and of the bias with the first of a block column: updated.
+
+    It is computed here, over so many rows, or for 0 rows taken from its arena. ``scalars``
+    has two records, of weights and of biases. From ``position`` on lie the rows of the next
+    batch: this thread's share of them is fetched meanwhile.
     """
     plan = plan_at(at, 0)
     table = table_at(plan.table, 0)
@@ -737,31 +407,36 @@ def fused_tiles(like, at, begin, end, rows, scalars, scratch, position, thread):
     ahead, ahead_end = share_of(
         min(plan.batch, plan.rows - position, plan.slab), thread, plan.threads
     )
-    if row_bytes < LONG_ROW or (ahead_end - ahead) * row_bytes > AHEAD:
+    if rows == 0 or row_bytes < LONG_ROW or (ahead_end - ahead) * row_bytes > AHEAD:
         ahead_end = ahead
     # a few lines with each tile: more at once would hold up its loads
-    line_bytes, share = 0, (ahead_end - ahead) * (row_bytes + 63) // 64 // (end - begin) + 1
+    line, share = 0, (ahead_end - ahead) * (row_bytes + 63) // 64 // max(end - begin, 1) + 1
+    ahead, ahead_end = position + ahead, position + ahead_end
     for index in range(begin, end):
-        for _ in range(share if ahead < ahead_end else 0):
-            fetch(plan.X + row_at(plan, position + ahead) * row_bytes + line_bytes)
-            line_bytes += 64
-            if line_bytes >= row_bytes:
-                line_bytes = 0
-                ahead += 1
-                if ahead == ahead_end:
-                    break
+        ahead, line = fetch_rows(plan, row_bytes, ahead, ahead_end, line, share)
         level, out_block, in_block, offset, height = tile_of(plan, index)
         layer = layer_at(plan.layers, level)
-        note_squares(like, plan, index, offset, height)
-        dy = gradient_into(
-            like, plan, table, level, out_block, in_block, rows, height, zeros, 0, scratch
-        )
-        update_at(like, plan, offset, scratch, height * BLOCK, scalars)
-        renew_transposed(like, plan, table, level, out_block, in_block, offset, height, scratch)
+        weight = number_at(like, plan.parameters, offset)
+        gradient, dy = number_at(like, plan.gradient, offset), scratch
+        if rows > 0:
+            note_squares(like, plan, index, offset, height)
+            gradient = scratch
+            dy = gradient_into(
+                like, plan, table, level, out_block, in_block, rows, height, zeros, 0, scratch
+            )
+        update_at(like, plan, offset, gradient, height * BLOCK, scalars)
+        if layer.transposed != 0:
+            place = (in_block * layer.outputs + out_block * BLOCK) * BLOCK
+            to = shifted(pointer(like, layer.transposed), place)
+            width = min(BLOCK, layer.outputs - out_block * BLOCK)
+            call(table.transpose_weight, (weight, to, scratch, height, width))
         if in_block == 0 and layer.uses_bias:
-            call(table.bias_gradient, (dy, rows, zeros, scratch))
             bias = layer.bias_at + out_block * BLOCK
-            update_at(like, plan, bias, scratch, BLOCK, scalars + SCALARS_SIZE)
+            gradient = number_at(like, plan.gradient, bias)
+            if rows > 0:
+                gradient = scratch
+                call(table.bias_gradient, (dy, rows, zeros, scratch))
+            update_at(like, plan, bias, gradient, BLOCK, scalars + SCALARS_SIZE)
 
 
 def accumulate_tiles(like, at, begin, end, rows, first_slab, l2, scratch):
@@ -789,23 +464,16 @@ def accumulate_tiles(like, at, begin, end, rows, first_slab, l2, scratch):
         doubles(plan.tile_norm)[index] = norm
 
 
-def apply_tiles(like, at, begin, end, scalars, scratch):
-    """Phase 3: the update from the gradient's arena."""
-    plan = plan_at(at, 0)
-    table = table_at(plan.table, 0)
-    for index in range(begin, end):
-        level, out_block, in_block, offset, height = tile_of(plan, index)
-        layer = layer_at(plan.layers, level)
-        gradient = number_at(like, plan.gradient, offset)
-        update_at(like, plan, offset, gradient, height * BLOCK, scalars)
-        renew_transposed(like, plan, table, level, out_block, in_block, offset, height, scratch)
-        if in_block == 0 and layer.uses_bias:
-            bias = layer.bias_at + out_block * BLOCK
-            gradient = number_at(like, plan.gradient, bias)
-            update_at(like, plan, bias, gradient, BLOCK, scalars)
-
-
 # --------------------------------------------------------------------------- the job
+
+
+@inlined
+def sum_of_doubles(address, count):
+    """The sum of so many float64, in their order."""
+    total = 0.0
+    for i in range(count):
+        total += doubles(address)[i]
+    return total
 
 
 @inlined
@@ -893,46 +561,33 @@ def run(like, at, thread):
         for part in range((batch + plan.slab - 1) // plan.slab):
             slab = part * plan.slab
             rows = min(plan.slab, batch - slab)
-            call(
-                table.phase_rows,
-                (like, at, position + slab, rows, inverse, thread, scratch),
-            )
+            call(table.phase_rows, (like, at, position + slab, rows, inverse, thread, scratch))
             wait(plan)
             if atomic_load(plan.barrier + STOP) != 0:
                 return
             if thread == 0:
-                for group in range((rows + BLOCK - 1) // BLOCK):
-                    total += doubles(plan.row_loss)[group]
+                total += sum_of_doubles(plan.row_loss, (rows + BLOCK - 1) // BLOCK)
+            what = (like, at, begin, end, rows)
             if fused:
-                following = position + batch
-                call(
-                    table.fused_tiles,
-                    (like, at, begin, end, rows, scalars, scratch, following, thread),
-                )
+                call(table.update_tiles, (*what, scalars, scratch, position + batch, thread))
             elif plan.kind != EVALUATE:
                 decay = l2 if slab + rows == batch else 0.0
-                call(
-                    table.accumulate_tiles,
-                    (like, at, begin, end, rows, np.int64(slab == 0), decay, scratch),
-                )
+                call(table.accumulate_tiles, (*what, np.int64(slab == 0), decay, scratch))
             wait(plan)
         if training and not fused:
             if plan.clip_norm > 0:
-                norm = 0.0
-                for index in range(plan.tile_count):
-                    norm += doubles(plan.tile_norm)[index]
-                s = scalars_at(scalars, 1)
-                s.clip = s.clip * min(1.0, plan.clip_norm / (root(norm) + 1e-6))
-            call(table.apply_tiles, (like, at, begin, end, scalars + SCALARS_SIZE, scratch))
+                norm = root(sum_of_doubles(plan.tile_norm, plan.tile_count))
+                for i in range(2):
+                    s = scalars_at(scalars, i)
+                    s.clip = s.clip * min(1.0, plan.clip_norm / (norm + 1e-6))
+            call(table.update_tiles, (like, at, begin, end, 0, scalars, scratch, 0, thread))
             wait(plan)
         if thread == 0:
             share = 1.0 if plan.normaliser == NOTHING else batch / plan.rows
             epoch_loss += total * inverse * share
             if training:
                 if plan.l2_by_weight != 0:
-                    squares = 0.0
-                    for index in range(plan.tile_count):
-                        squares += doubles(plan.tile_squares)[index]
+                    squares = sum_of_doubles(plan.tile_squares, plan.tile_count)
                     epoch_penalty += 0.5 * l2 * squares * share
                 longs(plan.updates)[0] = updates + step + 1
                 plan.steps += 1
@@ -944,11 +599,10 @@ def run(like, at, thread):
 # --------------------------------------------------------------------------- inference
 
 
-def predict(like, at, _):
+def predict(like, at):
     """Rows [first, rows) of X through the network into ``out``, ROW_TILE at a time."""
     plan = plan_at(at, 0)
     table = table_at(plan.table, 0)
-    inputs = layer_at(plan.layers, 0).inputs
     if plan.rows - plan.first > ROW_TILE:
         plan.next_poll = now() + POLL_INTERVAL
     x, y = rows_of(like, plan.activation, 0, 0), rows_of(like, plan.activation, plan.depth, 0)
@@ -956,16 +610,14 @@ def predict(like, at, _):
         if start > plan.first and should_stop(plan):
             return
         count = min(ROW_TILE, plan.rows - start)
-        for r in range(count):
-            row = number_at(like, plan.X, (start + r) * inputs)
-            gather_row(row, inputs, shifted(x, r * BLOCK), plan.stride)
-        call(table.forward_pass, (like, at, 0, 0, 0, 0, count))
+        gather_rows(like, plan, start, count, x)
+        call(table.forward_pass, (like, at, 0, 0, count))
         for r in range(count):
             row = number_at(like, plan.out, (start + r) * plan.outputs)
             scatter_row(shifted(y, r * BLOCK), plan.stride, row, plan.outputs)
 
 
-def input_gradient(like, at, _):
+def input_gradient(like, at):
     """d output / d input of the wanted outputs: out is (rows, wanted, in).
 
     A backward pass for each, from a unit vector in delta[depth] down to delta[0]. The
@@ -981,10 +633,8 @@ def input_gradient(like, at, _):
     for start in range(0, plan.rows, BLOCK):
         count = min(BLOCK, plan.rows - start)
         x = rows_of(like, plan.activation, 0, 0)
-        for r in range(count):
-            row = number_at(like, plan.X, (start + r) * inputs)
-            gather_row(row, inputs, shifted(x, r * BLOCK), stride)
-        call(table.forward_pass, (like, at, 1, 0, 0, 0, count))
+        gather_rows(like, plan, start, count, x)
+        call(table.forward_pass, (like, at, 0, 0, count))
         for wanted in range(plan.wanted_count):
             if should_stop(plan):
                 return
@@ -1010,8 +660,7 @@ def input_gradient(like, at, _):
                     for block in range(layer.out_blocks):
                         u, s = shifted(upstream, block * stride), shifted(slope, block * stride)
                         y_block = shifted(y, block * stride)
-                        kept = layer.backward == 0
-                        through_activation(table, layer, kept, u, y_block, s, u, count * BLOCK)
+                        through_activation(table, layer, u, y_block, s, u, count * BLOCK)
                 panels = transposed_weight(like, plan, layer)
                 for block in range(layer.in_blocks):
                     panel = shifted(panels, block * layer.outputs * BLOCK)

@@ -5,6 +5,7 @@ That it computes what the contract says is tested with the other engines (confte
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastnn.kernels import numba_compile, numba_engine, numba_kernels
-from fastnn.kernels.numba_vector import vector_bits
+from fastnn.kernels.numba_tile import vector_bits
 
 from fastnn.engines import LayerSpec, LossSpec, OptimizerSpec
 
@@ -127,10 +128,20 @@ def test_a_new_network_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None
             trainer.epoch(X, target, None, 0, np.ones(5), True)
         assert network.predict(X) is not None
 
-    train(3, 20, 2)
+    train(3, 20, 18, 2)
     monkeypatch.setattr(numba_kernels, "lower", None)
     monkeypatch.setattr(numba_compile, "_read", None)
     train(40, 5, 33, 1)
+
+
+def test_integers_of_numpy() -> None:
+    """Sizes and epochs reach the kernels as what they are, whoever counted them."""
+    one, three = np.int64(1), np.int64(3)
+    network = numba_engine.Network((LayerSpec(three, one, "tanh", True),), np.float64)
+    X = np.ones((7, 3))
+    with network.trainer(LossSpec("mse"), OptimizerSpec("sgd", 0), three, one) as trainer:
+        trainer.epoch(X, np.ones((7, 1)), None, one, np.ones(3), True)
+        assert trainer.steps == 3
 
 
 # --------------------------------------------------------------------------- the cache
@@ -240,6 +251,48 @@ BLOCKER = """
 def test_without(blocked: str, expected: str) -> None:
     """SciPy, which Numba's own linear algebra needs; the compiled extension."""
     assert run(BLOCKER.format(blocked=[blocked])) == expected
+
+
+def test_with_svml(tmp_path: Path, expected: str) -> None:
+    """Intel's vector mathematics, that Numba switches on where it finds the library.
+
+    What Numba does then is done here, since only some builds of llvmlite let it; the library
+    itself is loaded where ``intel-cmplr-lib-rt`` is installed. Everything is compiled anew.
+    """
+    code = """
+        import contextlib, math
+        import fastnn, llvmlite.binding, numba
+
+        with contextlib.suppress(RuntimeError):
+            llvmlite.binding.load_library_permanently("libsvml.so")
+            print("loaded", end=" ")
+        llvmlite.binding.set_option("SVML", "-vector-library=SVML")
+        numba.config.USING_SVML = True
+
+        @fastnn.activation
+        def swish(x):
+            return x / (1 + math.exp(-x))
+
+        layers = [Dense(20, activation=swish), Dense(1)]
+        model = Sequential(layers, input_size=2, engine="numba", dtype="float64")
+        like = Sequential([Dense(20, "silu"), Dense(1)], input_size=2, dtype="float64")
+        like.parameters = model.parameters
+        for each in (model, like):
+            each.fit(X, X[:, :1], "mse", epochs=2, shuffle=False)
+        assert np.allclose(model.parameters, like.parameters, 1e-12, 1e-14)
+        print(parameters())
+    """
+    environment = {"FASTNN_CACHE_DIR": str(tmp_path)}
+    try:
+        files = importlib.metadata.files("intel-cmplr-lib-rt") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "libsvml.so":
+            environment["LD_LIBRARY_PATH"] = str(Path(str(file.locate())).parent)
+    output = run(code, **environment)
+    assert output.removeprefix("loaded ") == expected
+    assert output.startswith("loaded ") or not files
 
 
 def test_auto_takes_numba_when_there_is_no_extension() -> None:

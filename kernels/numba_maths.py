@@ -1,18 +1,21 @@
-"""Elementary functions as straight-line LLVM instructions on one float, without a call.
+"""Elementary functions as straight-line LLVM instructions on one float or on 16, without a call.
 
 ``math.exp`` in a Numba loop is a call into libm for every element, and a loop with a call
-is not vectorised. Here a function is a few dozen instructions without branches, so that
-LLVM turns the loop around a user's function into vectors of whatever width there is.
+is not vectorised. Here a function is a few dozen instructions without branches. Users'
+functions take them one float at a time, and LLVM turns the loop around them into vectors of
+whatever width there is; the Numba engine's own kernels take 16 lanes, which LLVM cuts into
+registers.
 
-A ``Lane`` is one float (or its bits, or a truth value) in the code being written; Python's
-operators on lanes write instructions. Argument reduction as in Cody & Waite (1980),
-polynomials from ``numba_coefficients.py``: a few ulp each, NaN and inf as IEEE has it. Where
-Python would raise (log of -1, overflow) the result is NaN or inf. ``sin``, ``cos`` and
-``tan`` keep their accuracy up to |x| = 1e6.
+A ``Lane`` is one float or a vector of them (or their bits, or truth values) in the code being
+written; Python's operators on lanes write instructions. Argument reduction as in Cody &
+Waite (1980), polynomials from ``numba_coefficients.py``: a few ulp each, NaN and inf as IEEE
+has it. Where Python would raise (log of -1, overflow) the result is NaN or inf. ``sin``,
+``cos`` and ``tan`` keep their accuracy up to |x| = 1e6.
 
-There are no fast-math flags. ``reassoc`` would undo the argument reductions, ``contract``
-leave the rounding to what surrounds an expression, the others change what NaN, inf or the
-zeros mean. Fused multiply-adds stand where they are meant.
+There are no fast-math flags but one: in the engine's vectors a product and the sum that
+follows may contract. ``reassoc`` would undo the argument reductions, the others change what
+NaN, inf or the zeros mean, and contracting a user's expression would leave its rounding to
+what surrounds it. Fused multiply-adds stand where they are meant.
 """
 
 from __future__ import annotations
@@ -21,19 +24,15 @@ import math
 from typing import Any
 
 from llvmlite import ir
-from numba.core.registry import cpu_target
 
 from .numba_coefficients import COEFFICIENTS
-
-_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
-HAS_FMA = "+fma" in _FEATURES.split(",") or _TRIPLE.startswith(("aarch64", "arm64"))
 
 FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
 _MANTISSA = {32: 23, 64: 52}  # bits
 _BIAS = {32: 127, 64: 1023}
-_EXP_LOWEST = {32: -87.3365447, 64: -708.39641853226408}  # exp gives the smallest normal
+EXP_LOWEST = {32: -87.3365447, 64: -708.39641853226408}  # exp gives the smallest normal
 _EXP_HIGHEST = {32: 88.7228394, 64: 709.78271289338399}
-_SMALLEST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
+SMALLEST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
 _LN2 = {
     32: (0.693359375, -2.12194440054690583e-4),
     64: (6.93147180369123816490e-01, 1.90821492927058770002e-10),
@@ -41,31 +40,59 @@ _LN2 = {
 _HALF_PI = (1.57079632673412561417e00, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
 
 
+def splat(builder: Any, number: Any, kind: Any) -> Any:
+    """A number in every lane of a vector type."""
+    undefined, first = ir.Constant(kind, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+    one = builder.insert_element(undefined, number, first)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(one, undefined, zeros)
+
+
 class Lane:
-    """A scalar of the code that ``builder`` writes: a float, an integer or a truth value."""
+    """A value of the code that ``builder`` writes: floats, integers or truth values.
+
+    One of them, or a vector; a number beside a vector stands for as many of it.
+    """
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
 
     @property
+    def is_vector(self) -> bool:
+        """Whether it is more than one."""
+        return isinstance(self.value.type, ir.VectorType)
+
+    @property
+    def element(self) -> Any:
+        """LLVM's type of one of them."""
+        return self.value.type.element if self.is_vector else self.value.type
+
+    @property
     def bits(self) -> int:
-        """32 or 64, of a float."""
-        return 64 if self.value.type == FLOATS[64] else 32
+        """32 or 64, of floats."""
+        return 64 if self.element == FLOATS[64] else 32
+
+    def kind(self, element: Any) -> Any:
+        """The type of as many values of another type."""
+        return ir.VectorType(element, self.value.type.count) if self.is_vector else element
 
     def of(self, x: Any) -> Any:
         """``x`` as a value of this lane's type."""
-        return x.value if isinstance(x, Lane) else ir.Constant(self.value.type, x)
+        if isinstance(x, Lane):
+            return x.value
+        x = x if isinstance(self.element, ir.IntType) else float(x)
+        return ir.Constant(self.value.type, [x] * self.value.type.count if self.is_vector else x)
 
     def like(self, x: Any) -> Lane:
         """``x`` as a lane of this lane's type."""
         return x if isinstance(x, Lane) else Lane(self.builder, self.of(x))
 
-    def _write(self, kind: str, *operands: Any) -> Lane:
-        is_float = not isinstance(self.value.type, ir.IntType)
+    def _write(self, name: str, *operands: Any) -> Lane:
         values = [self.of(x) for x in operands]
-        if is_float:
-            return Lane(self.builder, getattr(self.builder, f"f{kind}")(*values))
-        return Lane(self.builder, getattr(self.builder, kind)(*values))
+        if isinstance(self.element, ir.IntType):
+            return Lane(self.builder, getattr(self.builder, name)(*values))
+        flags = ("contract",) if self.is_vector else ()
+        return Lane(self.builder, getattr(self.builder, f"f{name}")(*values, flags=flags))
 
     def __add__(self, other: Any) -> Lane:
         return self._write("add", self, other)
@@ -125,9 +152,7 @@ class Lane:
 
     def times_plus(self, factor: Any, summand: Any) -> Lane:
         """``self * factor + summand`` in one rounding, if the processor has that."""
-        if not HAS_FMA:
-            return self * factor + summand
-        return self.intrinsic("fma", factor, summand)
+        return self.intrinsic("fmuladd", factor, summand)
 
     def is_nan(self) -> Lane:
         """Whether it is NaN."""
@@ -140,34 +165,40 @@ class Lane:
 
     def intrinsic(self, name: str, *others: Any) -> Lane:
         """An LLVM intrinsic that processors have as an instruction."""
-        kind = self.value.type
+        kind, builder = self.value.type, self.builder
+        lanes = f"v{kind.count}" if self.is_vector else ""
+        name = f"llvm.{name}.{lanes}f{self.bits}"
         signature = ir.FunctionType(kind, [kind] * (1 + len(others)))
-        function = self.builder.module.declare_intrinsic(f"llvm.{name}", [kind], signature)
-        return Lane(self.builder, self.builder.call(function, [self.value, *map(self.of, others)]))
+        function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+        return Lane(builder, builder.call(function, [self.value, *map(self.of, others)]))
 
     def as_bits(self) -> Lane:
-        """The bits of a float."""
-        return Lane(self.builder, self.builder.bitcast(self.value, ir.IntType(self.bits)))
+        """The bits of floats."""
+        return Lane(
+            self.builder, self.builder.bitcast(self.value, self.kind(ir.IntType(self.bits)))
+        )
 
     def as_float(self) -> Lane:
-        """The float of these bits."""
-        return Lane(self.builder, self.builder.bitcast(self.value, FLOATS[self.value.type.width]))
+        """The floats of these bits."""
+        kind = self.kind(FLOATS[self.element.width])
+        return Lane(self.builder, self.builder.bitcast(self.value, kind))
 
     def to_float(self) -> Lane:
-        """The number of this integer."""
-        return Lane(self.builder, self.builder.sitofp(self.value, FLOATS[self.value.type.width]))
+        """The numbers of these integers."""
+        kind = self.kind(FLOATS[self.element.width])
+        return Lane(self.builder, self.builder.sitofp(self.value, kind))
 
     def widened(self) -> Lane:
         """A float in 64 bits."""
         if self.bits == 64:
             return self
-        return Lane(self.builder, self.builder.fpext(self.value, FLOATS[64]))
+        return Lane(self.builder, self.builder.fpext(self.value, self.kind(FLOATS[64])))
 
     def narrowed(self, bits: int) -> Lane:
         """A float of 64 bits in ``bits`` bits."""
         if self.bits == bits:
             return self
-        return Lane(self.builder, self.builder.fptrunc(self.value, FLOATS[bits]))
+        return Lane(self.builder, self.builder.fptrunc(self.value, self.kind(FLOATS[bits])))
 
 
 # --------------------------------------------------------------------------- tools
@@ -218,7 +249,8 @@ def at_most(x: Lane, high: float) -> Lane:
     return (x > high).pick(high, x)
 
 
-def _horner(x: Lane, name: str) -> Lane:
+def horner(x: Lane, name: str) -> Lane:
+    """The polynomial of that name in ``numba_coefficients.py``."""
     *rest, last = COEFFICIENTS[name, x.bits]
     result = x.like(last)
     for coefficient in reversed(rest):
@@ -233,70 +265,94 @@ def _nearest(x: Lane, factor: float = 1.0) -> tuple[Lane, Lane]:
     return rounded - rounder, rounded.as_bits() - rounder.as_bits()
 
 
-def _power_of_two(n: Lane, bits: int) -> Lane:
+def power_of_two(n: Lane, bits: int) -> Lane:
+    """2ⁿ of integers."""
     return ((n + _BIAS[bits]) << _MANTISSA[bits]).as_float()
 
 
 # --------------------------------------------------------------------------- exponentials
 
 
-def _reduced_expm1(x: Lane, beyond: Lane | None = None) -> tuple[Lane, Lane]:
+def reduced_expm1(x: Lane, beyond: Lane | None = None) -> tuple[Lane, Lane]:
     """expm1(r) of x = n ln 2 + r, |r| ≤ ln(2)/2, and n; ``beyond`` continues x's last bit."""
     k, n = _nearest(x, math.log2(math.e))
     high, low = _LN2[x.bits]
     r = k.times_plus(-low, k.times_plus(-high, x))
     if beyond is not None:
         r = r + beyond
-    return (r * r).times_plus(_horner(r, "expm1"), r), n
+    return (r * r).times_plus(horner(r, "expm1"), r), n
 
 
 def _scaled(p: Lane, n: Lane, x: Lane, lowest: float, highest: float) -> Lane:
-    """(p + 1) 2ⁿ, which is 0 for x < lowest and inf for x > highest."""
-    half = n >> 1  # in two factors: 2**128 is not a float, 2**127 * 2 is
-    y = (p + 1.0) * _power_of_two(half, x.bits) * _power_of_two(n - half, x.bits)
-    return (x > highest).pick(math.inf, (x < lowest).pick(0.0, y))
+    """(p + 1) 2ⁿ, which is 0 for x < lowest, inf for x > highest, and NaN for NaN.
+
+    n is added to the exponent's bits, so that n = 128 needs no float 2¹²⁸. What comes out
+    where x is beyond the bounds is not used.
+    """
+    y = ((p + 1.0).as_bits() + (n << _MANTISSA[x.bits])).as_float()
+    return (x <= highest).pick((x < lowest).pick(0.0, y), x + math.inf)
 
 
 def exp(x: Lane, beyond: Lane | None = None) -> Lane:
     """eˣ; ``beyond`` is added to x beyond its last bit."""
-    lowest, highest = _EXP_LOWEST[x.bits], _EXP_HIGHEST[x.bits]
-    p, n = _reduced_expm1(at_most(at_least(x, lowest), highest), beyond)
-    return _scaled(p, n, x, lowest, highest)
+    p, n = reduced_expm1(x, beyond)
+    return _scaled(p, n, x, EXP_LOWEST[x.bits], _EXP_HIGHEST[x.bits])
+
+
+def exp_negative(x: Lane) -> Lane:
+    """eˣ for x ≤ 0, where no scale overflows."""
+    lowest = EXP_LOWEST[x.bits]
+    p, n = reduced_expm1(at_least(x, lowest))
+    scale = power_of_two(n, x.bits)
+    return (x < lowest).pick(0.0, scale.times_plus(p, scale))
 
 
 def exp2(x: Lane) -> Lane:
     """2ˣ."""
     lowest, highest = 1.0 - _BIAS[x.bits], float(_BIAS[x.bits] + 1)
-    k, n = _nearest(at_most(at_least(x, lowest), highest))
-    r = (at_most(at_least(x, lowest), highest) - k) * math.log(2)
-    p = (r * r).times_plus(_horner(r, "expm1"), r)
-    y = _scaled(p, n, x, lowest, highest)
-    return (x >= highest).pick(math.inf, y)
+    k, n = _nearest(x)
+    r = (x - k) * math.log(2)
+    p = (r * r).times_plus(horner(r, "expm1"), r)
+    return _scaled(p, n, x, lowest, highest)
 
 
-def _expm1_within(x: Lane) -> Lane:
+def expm1_within(x: Lane) -> Lane:
     """expm1(x) for |x| ≤ 80."""
-    p, n = _reduced_expm1(x)
-    scale = _power_of_two(n, x.bits)
+    p, n = reduced_expm1(x)
+    scale = power_of_two(n, x.bits)
     return scale.times_plus(p, scale - 1.0)
 
 
 def expm1(x: Lane) -> Lane:
-    """eˣ - 1, accurate near 0."""
-    return (x > 40.0).pick(exp(x) - 1.0, _expm1_within(at_most(at_least(x, -80.0), 40.0)))
+    """eˣ - 1, accurate near 0; from 40 on the 1 is nothing."""
+    p, n = reduced_expm1(at_least(x, -80.0))
+    scale = power_of_two(n, x.bits)
+    large = _scaled(p, n, x, -80.0, _EXP_HIGHEST[x.bits])
+    return (x > 40.0).pick(large, scale.times_plus(p, scale - 1.0))
 
 
 def tanh(x: Lane) -> Lane:
     """The hyperbolic tangent."""
     limit = 9.5 if x.bits == 32 else 20.0
-    e = _expm1_within(2.0 * at_most(at_least(x, -limit), limit))
+    e = expm1_within(2.0 * at_most(at_least(x, -limit), limit))
     return e / (e + 2.0)
+
+
+def expm1_negative(x: Lane) -> Lane:
+    """eˣ - 1 for x ≤ 0."""
+    return expm1_within(at_least(x, -80.0))
+
+
+def sigmoid(x: Lane) -> Lane:
+    """1/(1 + e) or e/(1 + e), where e = exp(-|x|) never overflows."""
+    e = exp_negative(-absolute(x))
+    return (x < 0).pick(e, 1.0) / (e + 1.0)
 
 
 def sinh(x: Lane) -> Lane:
     """The hyperbolic sine."""
     size = absolute(x)
-    e = _expm1_within(at_most(size, 40.0))
+    e = expm1_within(at_most(size, 40.0))
     h = exp(0.5 * size)
     return copysign((size > 40.0).pick(0.5 * h * h, 0.5 * (e + e / (e + 1.0))), x)
 
@@ -313,7 +369,7 @@ def cosh(x: Lane) -> Lane:
 def log(x: Lane) -> Lane:
     """The natural logarithm: -inf at 0, NaN below."""
     mantissa, bits = _MANTISSA[x.bits], x.bits
-    is_tiny = x < _SMALLEST_NORMAL[bits]
+    is_tiny = x < SMALLEST_NORMAL[bits]
     normal = is_tiny.pick(x * 2.0 ** (mantissa + 1), x)
     # x = 2**n m, m in [sqrt(1/2), sqrt(2))
     origin = x.like(math.sqrt(0.5)).as_bits()
@@ -323,11 +379,17 @@ def log(x: Lane) -> Lane:
     s = (m - 1.0) / (m + 1.0)
     odd = 2.0 * s
     # log m = 2s p(s²); its first term is added last but one, the big one last
-    tail = odd * (_horner(s * s, "log") - 1.0)
+    tail = odd * (horner(s * s, "log") - 1.0)
     high, low = _LN2[bits]
     y = k.times_plus(high, odd + k.times_plus(low, tail))
     y = (x < math.inf).pick(y, x)
     return (x > 0).pick(y, (x < 0).pick(math.nan, (x >= 0).pick(x.like(-math.inf), x)))
+
+
+def log1p_unit(u: Lane) -> Lane:
+    """log(1 + u) for 0 ≤ u ≤ 1."""
+    s = u / (u + 2.0)
+    return 2.0 * s * horner(s * s, "log1p")
 
 
 def log1p(x: Lane) -> Lane:
@@ -426,7 +488,7 @@ def _reduced_angle(x: Lane) -> tuple[Lane, Lane]:
 
 def _sin_and_cos(x: Lane) -> tuple[Lane, Lane]:
     r, n = _reduced_angle(x)
-    s, c = r * _horner(r * r, "sin"), _horner(r * r, "cos")
+    s, c = r * horner(r * r, "sin"), horner(r * r, "cos")
     is_swapped = _is_set(n, 1)
     sine, cosine = is_swapped.pick(c, s), is_swapped.pick(s, c)
     return (
@@ -461,7 +523,7 @@ def atan(x: Lane) -> Lane:
     is_large, is_middle = a > 1 + math.sqrt(2), a > math.sqrt(2) - 1
     t = is_large.pick(-1.0 / a, is_middle.pick((a - 1.0) / (a + 1.0), a))
     start = is_large.pick(x.like(math.pi / 2), is_middle.pick(x.like(math.pi / 4), 0.0))
-    return copysign(start + t * _horner(t * t, "atan"), x)
+    return copysign(start + t * horner(t * t, "atan"), x)
 
 
 def atan2(y: Lane, x: Lane) -> Lane:
@@ -497,14 +559,14 @@ def _erfc_outside(a: Lane) -> Lane:
     e = exp(-(high * high), (high - a) * (high + a))
     t = a * math.sqrt(2)
     u = (t - shift) / (t + pole)
-    return 2.0 * e / (t + pole) * _horner(u, "normal_tail")
+    return 2.0 * e / (t + pole) * horner(u, "normal_tail")
 
 
 def erf(x: Lane) -> Lane:
     """The error function."""
     a = absolute(x)
     z = at_most(a, 1.0)
-    inside = z * _horner(z * z, "erf")
+    inside = z * horner(z * z, "erf")
     return copysign((a > 1.0).pick(1.0 - _erfc_outside(a), inside), x)
 
 
@@ -513,3 +575,29 @@ def erfc(x: Lane) -> Lane:
     y = _erfc_outside(absolute(x))
     near = 1.0 - erf(x)
     return (absolute(x) < 0.5).pick(near, (x < 0).pick(2.0 - y, y))
+
+
+def normal_tail(x: Lane) -> tuple[Lane, Lane, Lane]:
+    """t Φ(-t), Φ(-t) and e of the normal distribution, t = |x|, e = exp(-t²/2).
+
+    With s = t + pole and v = t / s, t Φ(-t) = v e Q where Q is smooth, and Φ(-t) = e Q / s.
+    What t² and s lose by rounding goes to the exponential, where relative errors add.
+    """
+    shift, pole = (COEFFICIENTS[f"normal_tail_{part}", x.bits] for part in ("shift", "pole"))
+    t = at_most(absolute(x), 13.5 if x.bits == 32 else 38.6)  # beyond, e is 0
+    s = t + pole
+    added = s - t
+    lost = (t - (s - added)) + (pole - added)
+    v = t / s
+    rest = (1.0 - v) * (1 / pole)
+    # a product of two numbers with so many bits is exact
+    high = (t.as_bits() & -(1 << (12 if x.bits == 32 else 27))).as_float()
+    exponent = high * high * -0.5
+    low = (high - t) * (high + t) * 0.5 - lost * rest
+    lowest = EXP_LOWEST[x.bits]
+    p, n = reduced_expm1(at_least(exponent, lowest), low)
+    scale = (exponent < lowest).pick(0.0, power_of_two(n, x.bits))
+    q = horner(v * (1 + shift / pole) - shift / pole, "normal_tail")
+    product = v * q
+    e = scale.times_plus(p, scale)
+    return scale * (p * product + product), rest * e * q, e
