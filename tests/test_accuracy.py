@@ -8,9 +8,11 @@ prints the largest errors over ten million points; without the variable there ar
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from fastnn.kernels.numba_coefficients import COEFFICIENTS
 from test_c_part import ROOT, compiler, run, shipped_flags
 
 from fastnn.engines import load
@@ -51,3 +53,13 @@ def test_every_function_is_as_near_as_it_promises(
     print(done.stdout)
     assert done.returncode == 0, done.stdout
     assert len(done.stdout.splitlines()) == 11
+
+
+def test_both_tables_of_coefficients_are_what_their_program_writes() -> None:
+    """They are kept, so that to build needs no mpmath; nobody edits them."""
+    program = ROOT / "kernels/c/coefficients.py"
+    header, table = run([sys.executable, program]), run([sys.executable, program, "python"])
+    assert header.stdout == (ROOT / "kernels/c/coefficients.h").read_text(encoding="utf-8")
+    written: dict[str, object] = {}
+    exec(table.stdout, written)
+    assert written["COEFFICIENTS"] == COEFFICIENTS

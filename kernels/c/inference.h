@@ -86,6 +86,7 @@ OUTLINE int predict(const Network *network, const void *X, void *out, int64_t fi
     const int64_t tile = smaller(last - first, ROW_TILE);
     const int64_t stride = tile == 1 ? BLOCK : block_stride(tile);
     const int64_t size = widest(network) * stride;
+    /* twice as many as in training: rows in order share what is fetched with them */
     const int apart = !network->layers[0].narrow && network->layers[0].out_blocks <= 2 * FEW_BLOCKS;
     T *buffer = 2 * size <= ON_STACK ? small : allocate(2 * size);
     if (!buffer)
