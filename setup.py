@@ -13,6 +13,7 @@ from setuptools import Extension, setup
 
 SOURCES = sorted(str(path) for path in Path("kernels/c").glob("*.c"))
 HEADERS = sorted(str(path) for path in Path("kernels/c").glob("*.h"))
+INCLUDED = sorted(str(path) for path in Path("kernels").glob("*.px[di]"))
 
 FLAGS = [
     "-std=gnu11",
@@ -31,7 +32,7 @@ setup(
             Extension(
                 "fastnn.kernels.cython_engine",
                 ["kernels/cython_engine.pyx", *SOURCES],
-                depends=[*HEADERS, "kernels/fastnn_c.pxd", "kernels/plain_kernels.pxi"],
+                depends=[*HEADERS, *INCLUDED],
                 include_dirs=["kernels", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
                 extra_compile_args=FLAGS,

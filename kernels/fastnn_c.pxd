@@ -26,7 +26,7 @@ cdef extern from "c/fastnn.h" nogil:
         int64_t step
 
     ctypedef struct Tile:
-        int32_t layer, out_block, in_block
+        int32_t layer, out_block, in_block, number
 
     ctypedef struct Barrier:
         int32_t threads
@@ -44,6 +44,7 @@ cdef extern from "c/fastnn.h" nogil:
         void **delta
         int64_t stride
         const void **rows
+        bint in_place
 
     ctypedef enum JobKind:
         TRAIN, EVALUATE, GRADIENT

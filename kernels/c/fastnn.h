@@ -48,6 +48,7 @@ typedef struct {
 /* One 16 x 16 tile of a weight matrix: the unit of work of the gradient phase. */
 typedef struct {
     int32_t layer, out_block, in_block;
+    int32_t number; /* where its sums are kept: the same for every number of threads */
 } Tile;
 
 /* A barrier for n threads, see barrier.h. Bytes, not alignment, keep the counters on lines
@@ -76,7 +77,8 @@ typedef struct {
     void **activation; /* depth + 1 */
     void **delta;      /* depth + 1; [0] unused in training. Until the way back: f'(z) */
     int64_t stride;    /* between feature blocks, in elements */
-    const void **rows; /* the input's rows where they lie, if it is read there; else NULL */
+    const void **rows; /* where the input's rows lie, or NULL: activation[0] holds them already */
+    int in_place;      /* they are read at rows only; else the forward pass fills activation[0] */
 } Workspace;
 
 typedef enum { TRAIN, EVALUATE, GRADIENT } JobKind;
@@ -101,7 +103,7 @@ typedef struct Plan {
     Recipe recipe;
     Workspace space;
     int64_t slab;      /* rows that fit the workspace, a multiple of BLOCK */
-    Tile *tiles;       /* every tile of every layer, in the order of processing */
+    Tile *tiles;       /* every tile of every layer, each thread's share in one piece */
     int64_t tile_count;
     void *gradient;    /* arena; NULL while every step can be fused */
     double *row_loss;  /* one per group of BLOCK rows of the slab */

@@ -49,7 +49,7 @@ static void transpose_layer(const Layer *layer, int32_t l, const T *parameters)
 {
     for (int32_t o = 0; o < layer->out_blocks; o++)
         for (int32_t i = 0; i < layer->in_blocks; i++) {
-            const Tile tile = {l, o, i};
+            const Tile tile = {l, o, i, 0};
             transpose_weight(layer, &tile, parameters + tile_at(layer, &tile));
         }
 }
@@ -86,8 +86,9 @@ OUTLINE int predict(const Network *network, const void *X, void *out, int64_t fi
     const int64_t tile = smaller(last - first, ROW_TILE);
     const int64_t stride = tile == 1 ? BLOCK : block_stride(tile);
     const int64_t size = widest(network) * stride;
+    const int apart = !network->layers[0].narrow;
     /* twice as many as in training: rows in order share what is fetched with them */
-    const int apart = !network->layers[0].narrow && network->layers[0].out_blocks <= 2 * FEW_BLOCKS;
+    const int copying = network->layers[0].out_blocks > 2 * FEW_BLOCKS;
     T *buffer = 2 * size <= ON_STACK ? small : allocate(2 * size);
     if (!buffer)
         return -1;
@@ -103,15 +104,15 @@ OUTLINE int predict(const Network *network, const void *X, void *out, int64_t fi
             break;
         }
         T *x = buffer, *y = buffer + size;
-        const T *in_place[ROW_TILE + BLOCK];
+        const T *places[ROW_TILE + BLOCK];
         for (int64_t r = 0; apart && r < (rows + BLOCK - 1) / BLOCK * BLOCK; r++)
-            in_place[r] = (const T *)X + (r0 + smaller(r, rows - 1)) * in;
+            places[r] = (const T *)X + (r0 + smaller(r, rows - 1)) * in;
         for (int64_t r = 0; !apart && r < rows; r++)
             gather_row((const T *)X + (r0 + r) * in, in, x + r * BLOCK, stride);
         for (int64_t l = 0; l < depth; l++) {
             const Layer *layer = &network->layers[l];
             forward_linear(layer, network->parameters, x, stride,
-                           apart && l == 0 ? in_place : NULL, y, stride, rows);
+                           apart && l == 0 ? places : NULL, copying ? x : NULL, y, stride, rows);
             if (layer->activation == ACTIVATION_softmax)
                 softmax_rows(y, stride, layer->out, rows);
             else if (layer->activation != ACTIVATION_identity)
@@ -157,7 +158,7 @@ OUTLINE int input_gradient(const Network *network, const void *X, const int64_t 
         transposed_first.transposed = scratch + BLOCK * BLOCK;
         transpose_layer(&transposed_first, 0, network->parameters);
     }
-    const Workspace space = {buffers, buffers + depth + 1, stride, NULL};
+    const Workspace space = {buffers, buffers + depth + 1, stride, NULL, 0};
     const Masks no_masks = {0};
     int64_t next_poll = clock_now() + POLL_INTERVAL;
     int status = 0;

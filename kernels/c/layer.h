@@ -20,6 +20,24 @@ static int64_t block_stride(int64_t rows)
 
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* ---- rows in and out of the blocked layout ---- */
+
+INLINE void gather_row(const T *row, int64_t features, T *block, int64_t stride)
+{
+    for (; features >= BLOCK; features -= BLOCK, row += BLOCK, block += stride)
+        copy_lanes(block, row, BLOCK);
+    if (features > 0)
+        copy_part(block, row, features);
+}
+
+INLINE void scatter_row(const T *block, int64_t stride, T *row, int64_t features)
+{
+    for (; features > 0; features -= BLOCK, row += BLOCK, block += stride)
+        copy_lanes(row, block, smaller(features, BLOCK));
+}
+
+/* ---- forward ---- */
+
 /* y [row][16] = init + x panel, for one block of outputs. Of a panel too large to wait in
  * the first-level cache, every tile of 16 rows fetches a quarter of the next one. */
 INLINE void multiply_panel(const T *x, int64_t x_stride, const T *panel, int64_t depth,
@@ -38,13 +56,17 @@ INLINE void multiply_panel(const T *x, int64_t x_stride, const T *panel, int64_t
     }
 }
 
-/* The same where row r of x lies at x[r]; as many rows as the tiles are high are read. */
-INLINE void multiply_panel_apart(const T *const *x, const T *panel, int64_t depth, const T *init,
-                                 T *y, int64_t rows)
+/* The same where row r of x lies at x[r]; as many rows as the tiles are high are read, and
+ * copied to blocks unless copy is NULL. */
+INLINE void multiply_panel_apart(const T *const *x, T *copy, int64_t copy_stride, const T *panel,
+                                 int64_t depth, const T *init, T *y, int64_t rows)
 {
     for (int64_t r = 0; r < rows; r += BLOCK) {
-        const Source from = {.rows = x + r};
-        BY_HEIGHT(rows_apart_tile, rows - r, &from, panel, depth, init, 0, y + r * BLOCK);
+        const Source from = {.rows = x + r, .copy = copy + r * BLOCK, .copy_block = copy_stride};
+        if (copy)
+            BY_HEIGHT(rows_copying_tile, rows - r, &from, panel, depth, init, 0, y + r * BLOCK);
+        else
+            BY_HEIGHT(rows_apart_tile, rows - r, &from, panel, depth, init, 0, y + r * BLOCK);
     }
 }
 
@@ -110,23 +132,27 @@ static void clear_padding(const Layer *next, T *x, int64_t stride, int64_t rows)
             memset(block + r * BLOCK + used, 0, (size_t)(BLOCK - used) * sizeof(T));
 }
 
-/* z = x W + b, `parameters` being the arena; x as blocks, or as rows that lie apart */
+/* z = x W + b, `parameters` being the arena. The rows of x are in blocks, or where x_rows
+ * says; from there they are copied to blocks unless copy is NULL. */
 static void forward_linear(const Layer *layer, const T *parameters, const T *x, int64_t x_stride,
-                           const T *const *x_rows, T *y, int64_t y_stride, int64_t rows)
+                           const T *const *x_rows, T *copy, T *y, int64_t y_stride, int64_t rows)
 {
     const T *weight = parameters + layer->weight_at, *bias = parameters + layer->bias_at;
     if (layer->narrow)
         forward_narrow(layer, weight, bias, x, x_stride, y, rows);
-    else if (rows == 1)
+    else if (rows == 1) {
+        if (x_rows && copy)
+            gather_row(x_rows[0], layer->in, copy, x_stride);
         forward_row(layer, weight, bias, x_rows ? x_rows[0] : x, x_rows ? BLOCK : x_stride, y,
                     y_stride);
-    else
+    } else
         for (int64_t block = 0; block < layer->out_blocks; block++) {
             const T *panel = weight + block * layer->in * BLOCK, *start = bias + block * BLOCK;
-            if (x_rows)
-                multiply_panel_apart(x_rows, panel, layer->in, start, y + block * y_stride, rows);
+            T *const z = y + block * y_stride;
+            if (x_rows && (block == 0 || !copy))
+                multiply_panel_apart(x_rows, copy, x_stride, panel, layer->in, start, z, rows);
             else
-                multiply_panel(x, x_stride, panel, layer->in, start, y + block * y_stride, rows);
+                multiply_panel(x, x_stride, panel, layer->in, start, z, rows);
         }
 }
 

@@ -11,7 +11,7 @@
  *
  * A stop is honoured in phase 1, where nothing has changed yet; a phase 2 that began ends. */
 
-enum { ROW_TILE = 64 }; /* rows that go through all layers together */
+enum { ROW_TILE = 128 }; /* rows that go through all layers together */
 
 /* ---- floating-point environment: subnormals are zero inside, as before outside ---- */
 
@@ -69,25 +69,6 @@ static int should_stop(int (*poll)(void), int64_t *next)
     restore_subnormals(inside);
     *next = clock_now() + POLL_INTERVAL;
     return stop;
-}
-
-/* ---- rows in and out of the blocked layout ---- */
-
-INLINE void gather_row(const T *row, int64_t features, T *block, int64_t stride)
-{
-    for (; features >= BLOCK; features -= BLOCK, row += BLOCK, block += stride)
-        copy_lanes(block, row, BLOCK);
-    if (features > 0) {
-        for (int i = 0; i < BLOCK; i += LANES)
-            store(block + i, ZERO);
-        copy_lanes(block, row, features);
-    }
-}
-
-INLINE void scatter_row(const T *block, int64_t stride, T *row, int64_t features)
-{
-    for (; features > 0; features -= BLOCK, row += BLOCK, block += stride)
-        copy_lanes(row, block, smaller(features, BLOCK));
 }
 
 /* ---- passes through the layers, rows [first, first + rows) of a workspace ---- */
@@ -177,8 +158,10 @@ OUTLINE void forward_pass(const Network *network, const Workspace *space, int fu
         T *slope = with_slopes && keeps_slope(network, l, fused, masks->training)
                        ? rows_of(space->delta, l + 1, first)
                        : NULL;
-        forward_linear(layer, network->parameters, rows_of(space->activation, l, first), stride,
-                       l == 0 && space->rows ? (const T *const *)space->rows + first : NULL, y,
+        T *x = rows_of(space->activation, l, first);
+        const T *const *x_rows =
+            l == 0 && space->rows ? (const T *const *)space->rows + first : NULL;
+        forward_linear(layer, network->parameters, x, stride, x_rows, space->in_place ? NULL : x, y,
                        stride, rows);
         if (activation == ACTIVATION_softmax)
             softmax_rows(y, stride, layer->out, rows);
@@ -237,18 +220,23 @@ enum {
     FEW_BLOCKS = 4,    /* outputs, in blocks: how often each number of the input is read */
 };
 
-/* Whether the first layer reads the input where it lies. A copy is needed for dropout and
- * for dot products over lanes; it pays where it is read often, or where rows come from
- * further than the second-level cache, since a copy's columns are contiguous. */
-static int reads_in_place(const Network *network, const Job *job, int64_t slab)
+/* How the input comes in. Where a copy is needed beforehand, for dropout and for dot products
+ * over lanes, it is made row by row (rows is NULL). Else the first layer finds the rows where
+ * they lie, and the first of its tiles copy what they read: a copy's columns are contiguous.
+ * That pays where each number is read often, or where rows come from further than the
+ * second-level cache; otherwise the input stays in place. */
+static Workspace with_input(const Plan *plan, const Job *job)
 {
-    const Layer *first = &network->layers[0];
-    return !first->narrow && !(job->kind == TRAIN && first->dropout > 0) &&
-           first->out_blocks <= FEW_BLOCKS &&
-           smaller(job->batch, slab) * first->in * (int64_t)sizeof(T) <= NEAR;
+    const Layer *first = &plan->network->layers[0];
+    Workspace space = plan->space;
+    if (first->narrow || (job->kind == TRAIN && first->dropout > 0))
+        space.rows = NULL;
+    space.in_place = space.rows && first->out_blocks <= FEW_BLOCKS &&
+                     smaller(job->batch, plan->slab) * first->in * (int64_t)sizeof(T) <= NEAR;
+    return space;
 }
 
-/* Rows [first, first + rows) of the workspace: their places, or a blocked copy. */
+/* Rows [first, first + rows) of the workspace: where they lie, or a blocked copy. */
 static void take_rows(const Job *job, const Workspace *space, int64_t position, int64_t first,
                       int64_t rows, int64_t in)
 {
@@ -395,7 +383,7 @@ INLINE void space_gradient(const Workspace *space, const Layer *layer, const Til
                            int64_t rows, const T *init, int64_t init_row, T *c)
 {
     gradient_tile(layer, tile, space->activation[tile->layer],
-                  tile->layer == 0 ? (const T *const *)space->rows : NULL,
+                  tile->layer == 0 && space->in_place ? (const T *const *)space->rows : NULL,
                   space->delta[tile->layer + 1], space->stride, rows, init, init_row, c);
 }
 
@@ -409,7 +397,7 @@ INLINE void note_squares(const Plan *plan, const Tile *tile)
     V sum = ZERO;
     for (int64_t i = 0, n = tile_height(layer, tile) * BLOCK; i < n; i += LANES)
         sum += load(weight + i) * load(weight + i);
-    plan->tile_squares[tile - plan->tiles] = (double)sum_of(sum);
+    plan->tile_squares[tile->number] = (double)sum_of(sum);
 }
 
 /* Gradient of the tile's weights, and of the bias if it is the first of its block column:
@@ -442,11 +430,10 @@ INLINE double squared_norm(const T *x, int64_t n)
 }
 
 /* The same into the gradient's arena; after the last slab l2 joins it and its norm is taken. */
-INLINE void accumulate_tile(Plan *plan, const Workspace *space, int64_t index, int64_t rows,
+INLINE void accumulate_tile(Plan *plan, const Workspace *space, const Tile *tile, int64_t rows,
                             int first_slab, int last_slab, double l2, T *scratch)
 {
     const Network *network = plan->network;
-    const Tile *tile = &plan->tiles[index];
     const Layer *layer = &network->layers[tile->layer];
     const T *dy = rows_of(space->delta, tile->layer + 1, 0) + tile->out_block * space->stride;
     const int64_t at = tile_at(layer, tile), n = tile_height(layer, tile) * BLOCK;
@@ -461,11 +448,11 @@ INLINE void accumulate_tile(Plan *plan, const Workspace *space, int64_t index, i
                    scratch);
     for (int64_t i = 0; i < n; i += LANES)
         store(gradient + i, load(scratch + i) + load(weight + i) * factor);
-    plan->tile_norm[index] = squared_norm(gradient, n);
+    plan->tile_norm[tile->number] = squared_norm(gradient, n);
     if (tile->in_block == 0 && layer->uses_bias) {
         T *bias = (T *)plan->gradient + layer->bias_at + tile->out_block * BLOCK;
         bias_gradient(dy, rows, first_slab ? zeros : bias, bias);
-        plan->tile_norm[index] += squared_norm(bias, BLOCK);
+        plan->tile_norm[tile->number] += squared_norm(bias, BLOCK);
     }
 }
 
@@ -517,9 +504,7 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
     const int64_t tile_begin = plan->tile_count * thread / threads;
     const int64_t tile_end = plan->tile_count * (thread + 1) / threads;
     const int summed = losses[recipe->loss].normaliser == NOTHING;
-    Workspace space = plan->space;
-    if (!reads_in_place(network, job, plan->slab))
-        space.rows = NULL;
+    const Workspace space = with_input(plan, job);
     double epoch_loss = job->loss, penalty = job->penalty; /* of thread 0 alone */
     if (thread == 0)
         plan->next_poll = clock_now() + POLL_INTERVAL;
@@ -558,7 +543,7 @@ OUTLINE void run(Plan *plan, Job *job, int thread)
                 }
             } else if (job->kind != EVALUATE)
                 for (int64_t i = tile_begin; i < tile_end; i++)
-                    accumulate_tile(plan, &space, i, rows, at == 0, at + rows == batch,
+                    accumulate_tile(plan, &space, &plan->tiles[i], rows, at == 0, at + rows == batch,
                                     job->kind == TRAIN ? l2 : 0, scratch);
             barrier_wait(&plan->barrier);
         }

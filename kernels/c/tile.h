@@ -27,9 +27,19 @@ typedef struct {
     int64_t column;
     const char *ahead; /* or NULL */
     int64_t ahead_step;
+    T *copy; /* rows that lie apart, as a tile that copies leaves them: [K/16][row][16] */
+    int64_t copy_block;
 } Source;
 
 enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block of b */
+
+/* Fewer than 16 features of a row as a block, zero beyond. */
+INLINE void copy_part(T *block, const T *row, int64_t features)
+{
+    for (int i = 0; i < BLOCK; i += LANES)
+        store(block + i, ZERO);
+    copy_lanes(block, row, features);
+}
 
 /* Vectors per accumulator row of a sub-tile, and its heights: what fills the register file. */
 #if VECTORS == 1
@@ -106,14 +116,15 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
     }
 
 #define DEFINE_SUBTILE(R) \
-    INLINE void subtile_##R(const enum Reading reading, const int fetch, const Source *from, \
-                            int64_t first, const T *b, int64_t K, const T *init, \
-                            int64_t init_row, T *c) \
+    INLINE void subtile_##R(const enum Reading reading, const int fetch, const int copying, \
+                            const Source *from, int64_t first, const T *b, int64_t K, \
+                            const T *init, int64_t init_row, T *c) \
     { \
         const T *a = from->a + first * (reading == ROWS ? BLOCK : 1), *rows[BLOCK]; \
         if (reading == ROWS_APART) \
             for (int i = 0; i < R; i++) \
                 rows[i] = from->rows[first + i] + from->column; \
+        T *copy = copying ? from->copy + first * BLOCK : NULL; \
         EACH_##R(START) \
         int64_t done = 0; \
         for (; done + BLOCK <= K; done += BLOCK, b += BLOCK * BLOCK, a += from->a_block) { \
@@ -128,8 +139,13 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
                     LOAD_B_4(k) \
                     EACH_##R(MULTIPLY_ADD_4) \
                 } \
-                for (int i = 0; i < R; i++) \
+                for (int i = 0; i < R; i++) { \
+                    if (copying) \
+                        copy_lanes(copy + i * BLOCK, rows[i], BLOCK); \
                     rows[i] += BLOCK; \
+                } \
+                if (copying) \
+                    copy += from->copy_block; \
                 continue; \
             } \
             _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k++) \
@@ -139,6 +155,9 @@ enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block o
                 EACH_##R(MULTIPLY_ADD) \
             } \
         } \
+        if (copying && done < K) \
+            for (int i = 0; i < R; i++) \
+                copy_part(copy + i * BLOCK, rows[i], K - done); \
         /* the rest moves its pointers: gcc would keep one for each row, set up for nothing */ \
         for (int64_t left = K - done, at = 0; left > 0; left--, b += BLOCK) { \
             const int64_t k = reading == ROWS || reading == FEATURES ? 0 : at++; \
@@ -160,16 +179,16 @@ DEFINE_SUBTILE(16)
 
 /* One height of the tile, as sub-tiles from a row on. */
 #define SUBTILE(R, from) \
-    subtile_##R(reading, fetch && (from) == 0, &at, from, b_k + g * COLUMNS * LANES, depth, \
+    subtile_##R(reading, fetch && (from) == 0, copying && g == 0, &at, from, b_k + g * COLUMNS * LANES, depth, \
                 start + (from) * start_row + g * COLUMNS * LANES, start_row, \
                 c + (from) * BLOCK + g * COLUMNS * LANES);
 
-#define DEFINE_TILE(name, reading_, fetch_, R, SUBTILES) \
+#define DEFINE_TILE(name, reading_, fetch_, copying_, R, SUBTILES) \
     OUTLINE void name##_##R(const Source *from, const T *b, int64_t K, const T *init, \
                             int64_t init_row, T *c) \
     { \
         const enum Reading reading = reading_; \
-        const int fetch = fetch_; \
+        const int fetch = fetch_, copying = copying_; \
         const T *start = init; \
         int64_t start_row = init_row; \
         int64_t k = 0; \
@@ -184,6 +203,8 @@ DEFINE_SUBTILE(16)
                 at.rows += k; \
             if (fetch) \
                 at.ahead += k / BLOCK * from->ahead_step; \
+            if (copying) \
+                at.copy += k / BLOCK * from->copy_block; \
             const T *b_k = b + k * BLOCK; \
             for (int g = 0; g < COLUMN_GROUPS; g++) { \
                 SUBTILES \
@@ -208,18 +229,19 @@ DEFINE_SUBTILE(16)
 #define SUBTILES_8 SUBTILE(4, 0) SUBTILE(4, 4)
 #endif
 
-#define DEFINE_TILES(name, reading) \
-    DEFINE_TILE(name, reading, 0, 16, SUBTILES_16) \
-    DEFINE_TILE(name, reading, 0, 8, SUBTILES_8) \
-    DEFINE_TILE(name, reading, 0, 4, SUBTILE(4, 0)) \
-    DEFINE_TILE(name, reading, 0, 2, SUBTILE(2, 0)) \
-    DEFINE_TILE(name, reading, 0, 1, SUBTILE(1, 0))
+#define DEFINE_TILES(name, reading, copying) \
+    DEFINE_TILE(name, reading, 0, copying, 16, SUBTILES_16) \
+    DEFINE_TILE(name, reading, 0, copying, 8, SUBTILES_8) \
+    DEFINE_TILE(name, reading, 0, copying, 4, SUBTILE(4, 0)) \
+    DEFINE_TILE(name, reading, 0, copying, 2, SUBTILE(2, 0)) \
+    DEFINE_TILE(name, reading, 0, copying, 1, SUBTILE(1, 0))
 
-DEFINE_TILES(rows_tile, ROWS)
-DEFINE_TILES(features_tile, FEATURES)
-DEFINE_TILE(rows_fetching_tile, ROWS, 1, 16, SUBTILES_16)
-DEFINE_TILES(rows_apart_tile, ROWS_APART)
-DEFINE_TILES(features_apart_tile, FEATURES_APART)
+DEFINE_TILES(rows_tile, ROWS, 0)
+DEFINE_TILES(features_tile, FEATURES, 0)
+DEFINE_TILE(rows_fetching_tile, ROWS, 1, 0, 16, SUBTILES_16)
+DEFINE_TILES(rows_apart_tile, ROWS_APART, 0)
+DEFINE_TILES(rows_copying_tile, ROWS_APART, 1)
+DEFINE_TILES(features_apart_tile, FEATURES_APART, 0)
 
 /* The lowest tile of at least this height; what lies beyond is computed and not used. */
 #define BY_HEIGHT(name, height, ...) \

@@ -112,8 +112,9 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
     if (c->l2_by_weight)
         plan->tile_squares = zeroed(plan->tile_count * (int64_t)sizeof(double));
     Tile *tile = plan->tiles = zeroed(plan->tile_count * (int64_t)sizeof(Tile));
+    int32_t number = 0;
     EACH(l, c->depth) EACH(o, blocks_of(c, l + 1)) EACH(i, blocks_of(c, l))
-        *tile++ = (Tile){(int32_t)l, (int32_t)o, (int32_t)i};
+        *tile++ = (Tile){(int32_t)l, (int32_t)o, (int32_t)i, number++};
     if (c->clip_norm > 0 || c->batch > c->slab)
         plan->gradient = zeroed(network->arena_size * engine->itemsize);
     return plan;

@@ -1,6 +1,5 @@
-# The kernels of the contract on plain arrays, and the measure of this core: a part of
-# cython_engine.pyx, where the helper functions are. Each function turns arrays
-# into pointers and calls the instance's function of that name without the GIL.
+# The kernels of the contract on plain arrays, and the measure of this core. Each function
+# turns arrays into pointers and calls the instance's function of that name without the GIL.
 
 cdef int _check(int status) except -1:
     if status:
