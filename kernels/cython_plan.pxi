@@ -66,28 +66,29 @@ cdef int _lay_plan(
 
 
 cdef int _lay_tiles(Plan *plan, int threads) except -1:
-    """Every tile of every layer. Each thread's share is a part of each matrix, cut across the
-    longer side, so that it reads least of what the others wrote; 4 x 4 neighbours together
-    share panels in the cache."""
+    """Every tile of every layer. Each thread's share is a few layers, cut across their longer
+    side, so that it reads least of what the others wrote; 4 x 4 neighbours together share
+    panels in the cache."""
     cdef const CNetwork *net = plan.network
-    cdef int64_t l, i, o, i0, o0, thread, rows, columns, number, count = 0
-    cdef int64_t top, bottom, left, right
+    cdef int64_t l, i, o, i0, o0, thread, rows, columns, top, bottom, left, right
+    cdef int64_t total = 0, number, count = 0
     for l in range(net.depth):
-        count += net.layers[l].in_blocks * net.layers[l].out_blocks
-    plan.tiles = <Tile *>_allocate(count * sizeof(Tile))
-    plan.tile_norm = <double *>_allocate(count * sizeof(double))
-    plan.tile_squares = <double *>_allocate(count * sizeof(double))
-    plan.tile_count = count
-    count = 0
+        total += net.layers[l].in_blocks * net.layers[l].out_blocks
+    plan.tiles = <Tile *>_allocate(total * sizeof(Tile))
+    plan.tile_norm = <double *>_allocate(total * sizeof(double))
+    plan.tile_squares = <double *>_allocate(total * sizeof(double))
+    plan.tile_count = total
     for thread in range(threads):
         number = 0
         for l in range(net.depth):
             rows, columns = net.layers[l].in_blocks, net.layers[l].out_blocks
             top, bottom, left, right = 0, rows, 0, columns
             if rows > columns:
-                top, bottom = rows * thread // threads, rows * (thread + 1) // threads
+                top = _line(total * thread // threads - number, rows, columns)
+                bottom = _line(total * (thread + 1) // threads - number, rows, columns)
             else:
-                left, right = columns * thread // threads, columns * (thread + 1) // threads
+                left = _line(total * thread // threads - number, columns, rows)
+                right = _line(total * (thread + 1) // threads - number, columns, rows)
             for o0 in range(left, right, 4):
                 for i0 in range(top, bottom, 4):
                     for o in range(o0, min(o0 + 4, right)):
@@ -96,6 +97,11 @@ cdef int _lay_tiles(Plan *plan, int threads) except -1:
                             count += 1
             number += rows * columns
     return 0
+
+
+cdef inline int64_t _line(int64_t tiles, int64_t lines, int64_t length) noexcept:
+    """The line of so many that is nearest to a tile's place."""
+    return min(max((2 * tiles + length) // (2 * length), 0), lines)
 
 
 cdef void _free_plan(Plan *plan, int threads) noexcept:

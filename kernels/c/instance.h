@@ -27,7 +27,7 @@
 #define PASTE(a, b) PASTE_(a, b)
 
 #if LEVEL == 4
-#define TARGET "avx512f,avx512vl,avx512bw,avx512dq,avx512cd,avx2,fma,bmi,bmi2,popcnt"
+#define TARGET "avx512f,avx512vl,avx512bw,avx512dq,avx512cd,avx2,fma,bmi,bmi2,popcnt,prfchw"
 #define LEVEL_NAME v4
 #elif LEVEL == 3
 #define TARGET "avx2,fma,bmi,bmi2,popcnt"

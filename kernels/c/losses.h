@@ -290,6 +290,6 @@ static double inverse_of(int loss, int per_row, double weight_sum, int64_t outpu
 
 INLINE double group_loss(int loss, const Group *group)
 {
-    LossElements *elements = group->custom ? group->custom : losses[loss].elements;
+    LossElements *elements = group->custom ? (LossElements *)group->custom : losses[loss].elements;
     return elements ? elements_loss(elements, group) : cross_entropy_loss(group);
 }

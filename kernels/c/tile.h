@@ -8,7 +8,7 @@
  *   ROWS            a is [K/16][row][16]: 16 rows of activations against a weight panel
  *   FEATURES        a is [K][16]:         16 features against deltas, K runs over rows
  *   ROWS_APART      the same two where row r of a lies at rows[r], in the caller's own
- *   FEATURES_APART  matrix: a first layer needs no copy of its input
+ *   FEATURES_APART  matrix: a first layer needs no copy of its input, or copies it on the way
  *
  * init_row = 16 continues from a tile, 0 starts every row from one vector (the bias).
  *
@@ -27,7 +27,8 @@ typedef struct {
     int64_t column;
     const char *ahead; /* or NULL */
     int64_t ahead_step;
-    T *copy; /* rows that lie apart, as a tile that copies leaves them: [K/16][row][16] */
+    T *copy; /* where a tile that copies leaves rows that lie apart: [K/16][row][16]; its lines
+              * are fetched for writing, since other threads have read what was there before */
     int64_t copy_block;
 } Source;
 
@@ -140,8 +141,10 @@ INLINE void copy_part(T *block, const T *row, int64_t features)
                     EACH_##R(MULTIPLY_ADD_4) \
                 } \
                 for (int i = 0; i < R; i++) { \
-                    if (copying) \
+                    if (copying) { \
                         copy_lanes(copy + i * BLOCK, rows[i], BLOCK); \
+                        __builtin_prefetch(copy + from->copy_block + i * BLOCK, 1, 3); \
+                    } \
                     rows[i] += BLOCK; \
                 } \
                 if (copying) \
@@ -179,7 +182,8 @@ DEFINE_SUBTILE(16)
 
 /* One height of the tile, as sub-tiles from a row on. */
 #define SUBTILE(R, from) \
-    subtile_##R(reading, fetch && (from) == 0, copying && g == 0, &at, from, b_k + g * COLUMNS * LANES, depth, \
+    subtile_##R(reading, fetch && (from) == 0, copying && g == 0, &at, from, \
+                b_k + g * COLUMNS * LANES, depth, \
                 start + (from) * start_row + g * COLUMNS * LANES, start_row, \
                 c + (from) * BLOCK + g * COLUMNS * LANES);
 
