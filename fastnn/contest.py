@@ -35,7 +35,9 @@ _THREADS = (
 #: These force a kernel on OpenBLAS that may not be its best.
 _FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
-_SPIN = 0.05  # seconds
+#: Seconds. Idle threads look for work before they sleep: OpenBLAS's for 2**28 cycles, which is
+#: a tenth of a second and more, those of LLVM's and Intel's OpenMP for a fifth.
+_SPIN = 0.25
 
 
 class ContestError(RuntimeError):
