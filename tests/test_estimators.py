@@ -501,6 +501,14 @@ def test_mistakes_in_the_course_of_use() -> None:
         MLPClassifier((3,), max_iter=1).fit(X, y)
     with pytest.raises(ValueError, match="non-finite parameter weights"):
         MLPRegressor(solver="sgd", learning_rate_init=1e200).fit(X, y)
+    row = np.full((1, 2), 1e100), np.array([1.0])
+    online = MLPRegressor(
+        hidden_layer_sizes=(4,), solver="sgd", learning_rate_init=10.0, random_state=0
+    )
+    online.partial_fit(*row)
+    assert np.isfinite(online.loss_)
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        online.partial_fit(*row)
 
 
 OURS: dict[str, tuple[Any, str]] = {

@@ -6,6 +6,7 @@ does with its network afterwards stands in ``trained``.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from functools import wraps
@@ -296,14 +297,17 @@ class Perceptron(CallbackSupportMixin, Trained):  # type: ignore[misc]
                 watch=watch,
                 incremental=incremental,
             )
+        self._check_weights()
+        if incremental and len(plan.data.target) == 1:
+            self._keep_online(loss)
+        return self
+
+    def _check_weights(self) -> None:
         if not np.isfinite(self._model.parameters).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may"
                 " contain large values and need to be preprocessed."
             )
-        if incremental and len(plan.data.target) == 1:
-            self._keep_online(loss)
-        return self
 
     def _plan(
         self,
@@ -539,6 +543,8 @@ class Perceptron(CallbackSupportMixin, Trained):  # type: ignore[misc]
         self.n_iter_ = 0
         self.loss_ = online.loss.reported(value, online.trainer.penalty, constant)
         course.end_epoch(self, self._rule, 1, _nothing)
+        if not math.isfinite(value):  # finite weights had led to it; a look at all takes longer
+            self._check_weights()
         return True
 
 
