@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from sklearn.preprocessing import scale
 
 import fastnn
 from fastnn import Adam, AdamW, CosineDecay, Dense, Huber, MLPClassifier, MLPRegressor, Quantile
+from fastnn.estimators import storage
 from fastnn.files import FileFormatError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -336,6 +338,34 @@ def test_save_and_load(case: str, tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=f"holds a {type(model).__name__}"):
         other.load(path)
     np.testing.assert_array_equal(fastnn.load(path).predict(x), model.to_sequential().predict(x))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"solver": AdamW(fastnn.OneCycle(0.01, epochs=5), weight_decay=0.1, clip_norm=2)},
+        {"solver": fastnn.SGD(0.1, momentum=0.5, nesterov=True)},
+        {"solver": fastnn.LBFGS(memory=5)},
+        {"learning_rate": fastnn.WarmUp(fastnn.ReduceOnPlateau(fastnn.StepDecay(0.1, 3)), 2)},
+        {"loss": Huber(2.5)},
+        {"loss": Quantile(0.9), "learning_rate": CosineDecay(0.1)},
+    ],
+    ids=str,
+)
+def test_descriptions_are_saved(given: dict[str, Any], tmp_path: Path) -> None:
+    """Optimizers, schedules and losses with all of their numbers, schedules within others too."""
+    path = tmp_path / "model.safetensors"
+    model = regressor(max_iter=3, **given).fit(XD, YD)
+    model.save(path)
+    again = MLPRegressor.load(path)
+    assert again.get_params() == model.get_params()
+    np.testing.assert_array_equal(again.fit(XD, YD).predict(XD), model.predict(XD))
+
+
+def test_every_description_can_be_saved() -> None:
+    public = [getattr(fastnn, name) for name in fastnn.__all__]
+    wanted = {kind.__name__ for kind in public if dataclasses.is_dataclass(kind)}
+    assert wanted == set(storage._DESCRIPTIONS) | {"Dense", "Dropout"}
 
 
 def test_save_names_what_it_cannot_keep(tmp_path: Path) -> None:

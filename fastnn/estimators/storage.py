@@ -1,11 +1,13 @@
 """Fitted estimators in safetensors files: the network's file with a description beside it.
 
-The description is JSON: the parameters of the constructor, the classes, the counts. A custom
-function stands there by its name. What else is no plain data cannot be in it, and is named.
+The description is JSON: the parameters of the constructor, the classes, the counts. An optimizer,
+a schedule or a loss stands there as its class and its fields, a custom function by its name. What
+else is no plain data cannot be in it, and is named.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
-from .. import checks, files
+from .. import checks, files, losses, optimizers, schedules
 from ..custom import CustomActivation, CustomLoss
 
 ESTIMATOR = "estimator"  # the name of the description in the file's metadata
@@ -22,6 +24,23 @@ _VERSION = 1
 #: Attributes of a fit that a file keeps, where they are there.
 _COUNTS = ("n_features_in_", "n_iter_", "n_layers_", "n_outputs_", "t_", "loss_", "best_loss_")
 _TEXTS = ("out_activation_",)
+
+#: Classes of immutable descriptions, by name.
+_DESCRIPTIONS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        *optimizers.OPTIMIZERS.values(),
+        schedules.Constant,
+        schedules.StepDecay,
+        schedules.ExponentialDecay,
+        schedules.CosineDecay,
+        schedules.OneCycle,
+        schedules.WarmUp,
+        schedules.ReduceOnPlateau,
+        losses.Huber,
+        losses.Quantile,
+    )
+}
 
 
 def save(estimator: Any, path: Any) -> None:
@@ -104,13 +123,17 @@ def _binarizer(classes: Any, kind: str) -> LabelBinarizer:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """The value as JSON has it; a tuple as an object of one key."""
+    """The value as JSON has it; what JSON lacks as an object that says what it is."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, (CustomActivation, CustomLoss)):
         return {"custom": value.name}
+    if type(value) in _DESCRIPTIONS.values():
+        names = [item.name for item in dataclasses.fields(value) if item.init]
+        fields = {item: _plain(f"{name}.{item}", getattr(value, item)) for item in names}
+        return {"class": type(value).__name__, "fields": fields}
     if isinstance(value, tuple):
         return {"tuple": [_plain(name, item) for item in value]}
     if isinstance(value, list):
@@ -129,6 +152,9 @@ def _from_plain(value: Any, custom: Mapping[str, Any]) -> Any:
         return [_from_plain(item, custom) for item in value]
     if isinstance(value, dict) and "custom" in value:
         return custom[value["custom"]]
+    if isinstance(value, dict) and "class" in value:
+        fields = {name: _from_plain(item, custom) for name, item in value["fields"].items()}
+        return _DESCRIPTIONS[value["class"]](**fields)
     if isinstance(value, dict) and "tuple" in value:
         return tuple(_from_plain(item, custom) for item in value["tuple"])
     if isinstance(value, dict):
