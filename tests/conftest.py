@@ -7,6 +7,7 @@ failure, never a skip. To have a new engine tested by all of them, add its name.
 
 from __future__ import annotations
 
+import os
 import signal
 from types import ModuleType
 
@@ -25,6 +26,12 @@ def interrupts() -> None:
     Child processes inherit what is ignored, and not what is handled.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ordinary_paths() -> None:
+    """Let Python find what lies beside a script, also where the environment says not to."""
+    os.environ.pop("PYTHONSAFEPATH", None)
 
 
 @pytest.fixture(params=ENGINES, scope="session")
