@@ -29,9 +29,15 @@ def interrupts() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def ordinary_paths() -> None:
-    """Let Python find what lies beside a script, also where the environment says not to."""
+def environment() -> None:
+    """What child processes inherit.
+
+    Python finds what lies beside a script, also where the environment says not to. OpenBLAS
+    has one thread: on a busy machine two of them wait for each other at every product, and
+    the NumPy engine takes ten times as long.
+    """
     os.environ.pop("PYTHONSAFEPATH", None)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(params=ENGINES, scope="session")
