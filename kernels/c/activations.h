@@ -38,14 +38,14 @@ INLINE V f_elu(V z, V *slope)
 }
 
 #define SELU_SCALE ((T)1.0507009873554804934)
-#define SELU_ALPHA ((T)1.6732632423543772848)
+#define SELU_BELOW ((T)1.7580993408473768599) /* alpha times the scale, rounded once */
 INLINE V slope_selu(V y)
 {
-    return choose(y > ZERO, splat(SELU_SCALE), y + SELU_SCALE * SELU_ALPHA);
+    return choose(y > ZERO, splat(SELU_SCALE), y + SELU_BELOW);
 }
 INLINE V f_selu(V z, V *slope)
 {
-    const V below = expm1_negative(at_most(z, 0)) * (SELU_SCALE * SELU_ALPHA);
+    const V below = expm1_negative(at_most(z, 0)) * SELU_BELOW;
     const V y = choose(z > ZERO, z * SELU_SCALE, below);
     *slope = slope_selu(y);
     return y;

@@ -121,7 +121,7 @@ def main() -> None:
     narrow = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
     for bits, exp, log, log1p, tail, shift, pole, end in (
         (32, 4, 3, 5, 10, 2, 2, 13.5),
-        (64, 9, 7, 12, 22, 5, 5, 38.6),
+        (64, 9, 7, 12, 22, 4, 4, 38.6),
     ):
         polynomial("EXPM1", bits, expm1_tail, (-half, half), exp, lambda r: r * r)
         polynomial("LOG", bits, atanh_root, (0, narrow), log, lambda z: mp.mpf(1))
