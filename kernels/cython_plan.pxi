@@ -62,18 +62,19 @@ cdef int _lay_plan(
         plan.scratch[t] = _allocate(instance.scratch_size(net) * instance.itemsize)
     plan.space.rows = <const void **>_allocate((slab + BLOCK) * sizeof(void *))
     plan.row_loss = <double *>_allocate(slab // BLOCK * sizeof(double))
-    return _lay_tiles(plan, threads)
+    return _lay_tiles(plan, instance.panels, threads)
 
 
-cdef int _lay_tiles(Plan *plan, int threads) except -1:
+cdef int _lay_tiles(Plan *plan, int panels, int threads) except -1:
     """Every tile of every layer. Each thread's share is a few layers, cut across their longer
     side, so that it reads least of what the others wrote; 4 x 4 neighbours together share
     panels in the cache."""
     cdef const CNetwork *net = plan.network
+    cdef const Layer *layer
     cdef int64_t l, i, o, i0, o0, thread, rows, columns, top, bottom, left, right
     cdef int64_t total = 0, number, count = 0
     for l in range(net.depth):
-        total += net.layers[l].in_blocks * net.layers[l].out_blocks
+        total += net.layers[l].in_blocks * _tiles_across(&net.layers[l], panels)
     plan.tiles = <Tile *>_allocate(total * sizeof(Tile))
     plan.tile_norm = <double *>_allocate(total * sizeof(double))
     plan.tile_squares = <double *>_allocate(total * sizeof(double))
@@ -81,7 +82,8 @@ cdef int _lay_tiles(Plan *plan, int threads) except -1:
     for thread in range(threads):
         number = 0
         for l in range(net.depth):
-            rows, columns = net.layers[l].in_blocks, net.layers[l].out_blocks
+            layer = &net.layers[l]
+            rows, columns = layer.in_blocks, _tiles_across(layer, panels)
             top, bottom, left, right = 0, rows, 0, columns
             if rows > columns:
                 top = _line(total * thread // threads - number, rows, columns)
@@ -93,10 +95,17 @@ cdef int _lay_tiles(Plan *plan, int threads) except -1:
                 for i0 in range(top, bottom, 4):
                     for o in range(o0, min(o0 + 4, right)):
                         for i in range(i0, min(i0 + 4, bottom)):
-                            plan.tiles[count] = Tile(l, o, i, number + o * rows + i)
+                            plan.tiles[count] = Tile(
+                                l, o * panels, i, min(panels, layer.out_blocks - o * panels),
+                                number + o * rows + i,
+                            )
                             count += 1
             number += rows * columns
     return 0
+
+
+cdef inline int64_t _tiles_across(const Layer *layer, int panels) noexcept:
+    return (layer.out_blocks + panels - 1) // panels
 
 
 cdef inline int64_t _line(int64_t tiles, int64_t lines, int64_t length) noexcept:

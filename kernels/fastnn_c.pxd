@@ -26,7 +26,7 @@ cdef extern from "c/fastnn.h" nogil:
         int64_t step
 
     ctypedef struct Tile:
-        int32_t layer, out_block, in_block, number
+        int32_t layer, out_block, in_block, width, number
 
     ctypedef struct Barrier:
         int32_t threads
@@ -81,7 +81,7 @@ cdef extern from "c/fastnn.h" nogil:
 
     ctypedef struct Instance:
         const char *isa
-        int itemsize
+        int itemsize, panels
         const char *const *activations
         const char *const *losses
         const char *const *optimizers

@@ -45,9 +45,11 @@ typedef struct {
     int64_t step; /* optimizer updates made so far */
 } Network;
 
-/* One 16 x 16 tile of a weight matrix: the unit of work of the gradient phase. */
+/* One block of a weight matrix's rows by a few blocks of its columns: the unit of work of the
+ * gradient phase. */
 typedef struct {
     int32_t layer, out_block, in_block;
+    int32_t width;  /* blocks of columns, up to the instance's panels */
     int32_t number; /* where its sums are kept: the same for every number of threads */
 } Tile;
 
@@ -121,6 +123,7 @@ typedef struct Plan {
 typedef struct {
     const char *isa;
     int itemsize;
+    int panels; /* blocks of columns that a tile takes together, see tile.h */
     const char *const *activations, *const *losses, *const *optimizers; /* NULL-terminated */
 
     int64_t (*block_stride)(int64_t rows);

@@ -49,7 +49,7 @@ static void transpose_layer(const Layer *layer, int32_t l, const T *parameters)
 {
     for (int32_t o = 0; o < layer->out_blocks; o++)
         for (int32_t i = 0; i < layer->in_blocks; i++) {
-            const Tile tile = {l, o, i, 0};
+            const Tile tile = {l, o, i, 1, 0};
             transpose_weight(layer, &tile, parameters + tile_at(layer, &tile));
         }
 }

@@ -70,7 +70,7 @@ PUSH_TARGET(TARGET)
 
 static int64_t scratch_size(const Network *network)
 {
-    return (ROW_TILE + network->layers[network->depth - 1].out_blocks * BLOCK) * BLOCK;
+    return (PANELS * ROW_TILE + network->layers[network->depth - 1].out_blocks * BLOCK) * BLOCK;
 }
 
 #define STRING_(x) #x
@@ -79,6 +79,7 @@ static int64_t scratch_size(const Network *network)
 const Instance PASTE(PASTE(PASTE(fastnn_, LEVEL_NAME), _f), BITS) = {
     .isa = STRING(LEVEL_NAME),
     .itemsize = sizeof(T),
+    .panels = PANELS,
     .activations = activation_names,
     .losses = loss_names,
     .optimizers = optimizer_names,

@@ -70,6 +70,46 @@ INLINE void multiply_panel_apart(const T *const *x, T *copy, int64_t copy_stride
     }
 }
 
+/* The same for `count` panels, one after another in memory; init and y have theirs at a
+ * distance. Where the rows of x are: in blocks, or unless it is NULL as x_rows says. */
+static void multiply_panels(const T *x, int64_t x_stride, const T *const *x_rows, const T *panel,
+                            int64_t count, int64_t depth, const T *init, int64_t init_panel, T *y,
+                            int64_t y_panel, int64_t rows)
+{
+    const int64_t size = depth * BLOCK;
+    int64_t wide = 0, high = 0; /* panels and their rows that wide tiles take */
+#if PANELS > 1
+    enum { SHARES = PANELS * BLOCK / FETCH }; /* tiles that together fetch the next panels */
+    const int fetch = PANELS * size * (int64_t)sizeof(T) >= FIRST_LEVEL;
+    wide = count / PANELS * PANELS;
+    high = rows / WIDE_ROWS * WIDE_ROWS;
+    for (int64_t j = 0; j < wide; j += PANELS)
+        for (int64_t r = 0; r < high; r += WIDE_ROWS) {
+            const Source from = {
+                .a = x + r * BLOCK,
+                .a_block = x_stride,
+                .rows = x_rows ? x_rows + r : NULL,
+                .ahead = (const char *)(panel + (j + PANELS) * size) +
+                         r / WIDE_ROWS % SHARES * FETCH * LINE,
+                .ahead_step = PANELS * BLOCK * BLOCK * sizeof(T),
+            };
+            (x_rows  ? rows_apart_wide_tile
+             : fetch ? rows_fetching_wide_tile
+                     : rows_wide_tile)(&from, panel + j * size, size, depth, init + j * init_panel,
+                                       0, init_panel, y + j * y_panel + r * BLOCK, y_panel);
+        }
+#endif
+    for (int64_t j = 0; j < count; j++) {
+        const int64_t r = j < wide ? high : 0;
+        const T *const start = init + j * init_panel;
+        T *const z = y + j * y_panel + r * BLOCK;
+        if (x_rows)
+            multiply_panel_apart(x_rows + r, NULL, 0, panel + j * size, depth, start, z, rows - r);
+        else
+            multiply_panel(x + r * BLOCK, x_stride, panel + j * size, depth, start, z, rows - r);
+    }
+}
+
 /* The same for one row and `count` <= 4 panels at once: four chains hide the latency. */
 INLINE void multiply_row(const T *x, int64_t x_stride, const T *panel, int64_t panel_stride,
                          int64_t depth, const T *bias, T *y, int64_t y_stride, const int count)
@@ -145,15 +185,14 @@ static void forward_linear(const Layer *layer, const T *parameters, const T *x, 
             gather_row(x_rows[0], layer->in, copy, x_stride);
         forward_row(layer, weight, bias, x_rows ? x_rows[0] : x, x_rows ? BLOCK : x_stride, y,
                     y_stride);
-    } else
-        for (int64_t block = 0; block < layer->out_blocks; block++) {
-            const T *panel = weight + block * layer->in * BLOCK, *start = bias + block * BLOCK;
-            T *const z = y + block * y_stride;
-            if (x_rows && (block == 0 || !copy))
-                multiply_panel_apart(x_rows, copy, x_stride, panel, layer->in, start, z, rows);
-            else
-                multiply_panel(x, x_stride, panel, layer->in, start, z, rows);
-        }
+    } else {
+        const int64_t copied = x_rows && copy; /* blocks whose tiles copy the rows */
+        if (copied)
+            multiply_panel_apart(x_rows, copy, x_stride, weight, layer->in, bias, y, rows);
+        multiply_panels(x, x_stride, copied ? NULL : x_rows, weight + copied * layer->in * BLOCK,
+                        layer->out_blocks - copied, layer->in, bias + copied * BLOCK, BLOCK,
+                        y + copied * y_stride, y_stride, rows);
+    }
 }
 
 /* [in/16][out][16]: what the delta multiplies by */
@@ -162,7 +201,8 @@ INLINE const T *transposed_weight(const Layer *layer, const T *parameters)
     return layer->narrow ? parameters + layer->weight_at : layer->transposed;
 }
 
-/* Where a tile's parameters lie in an arena, and how many rows of 16 they are. */
+/* Where the parameters of a tile's first block lie in an arena, and how many rows of 16 a block
+ * is; the next block of a tile lies a panel further. */
 INLINE int64_t tile_at(const Layer *layer, const Tile *tile)
 {
     return layer->weight_at + (layer->narrow
@@ -175,30 +215,49 @@ INLINE int64_t tile_height(const Layer *layer, const Tile *tile)
     return layer->narrow ? layer->out : smaller(BLOCK, layer->in - tile->in_block * BLOCK);
 }
 
-/* c = init + x^T dy over `rows` rows, as the layout of the weights has it; x as above. The
- * end of a row that lies apart may be the end of the caller's array, so that nothing beyond
- * may be read: heights are taken to pieces there, 13 = 8 + 4 + 1. */
+/* One of a tile's blocks as a tile of its own. */
+INLINE Tile block_of(const Tile *tile, int32_t block)
+{
+    return (Tile){tile->layer, tile->out_block + block, tile->in_block, 1, tile->number};
+}
+
+/* c [width][16][16] = init + x^T dy over `rows` rows, blocks as the layout of the weights has
+ * them; x as above. The end of a row that lies apart may be the end of the caller's array, so
+ * that nothing beyond may be read: heights are taken to pieces there, 13 = 8 + 4 + 1. */
 INLINE void gradient_tile(const Layer *layer, const Tile *tile, const T *x,
                           const T *const *x_rows, const T *dy, int64_t stride, int64_t rows,
                           const T *init, int64_t init_row, T *c)
 {
     const T *left = x + tile->in_block * stride, *right = dy + tile->out_block * stride;
     const int64_t height = tile_height(layer, tile);
-    if (x_rows)
-        for (int64_t size = BLOCK, part = 0; size > 0; size /= 2) {
-            if (!(height & size))
-                continue;
-            const Source from = {.rows = x_rows, .column = tile->in_block * BLOCK + part};
-            BY_HEIGHT(features_apart_tile, size, &from, right, rows, init + part * init_row,
-                      init_row, c + part * BLOCK);
-            part += size;
+#if PANELS > 1
+    if (tile->width == PANELS && !x_rows) {
+        for (int64_t part = 0; part < height; part += WIDE_ROWS) {
+            const Source from = {.a = left + part, .a_block = BLOCK * BLOCK};
+            features_wide_tile(&from, right, stride, rows, init + part * init_row, init_row,
+                               init_row * BLOCK, c + part * BLOCK, BLOCK * BLOCK);
         }
-    else if (layer->narrow) {
-        const Source from = {.a = right, .a_block = BLOCK * BLOCK};
-        BY_HEIGHT(features_tile, height, &from, left, rows, init, init_row, c);
-    } else {
-        const Source from = {.a = left, .a_block = BLOCK * BLOCK};
-        BY_HEIGHT(features_tile, height, &from, right, rows, init, init_row, c);
+        return;
+    }
+#endif
+    for (int32_t block = 0; block < tile->width; block++) {
+        if (x_rows)
+            for (int64_t size = BLOCK, part = 0; size > 0; size /= 2) {
+                if (!(height & size))
+                    continue;
+                const Source from = {.rows = x_rows, .column = tile->in_block * BLOCK + part};
+                BY_HEIGHT(features_apart_tile, size, &from, right, rows, init + part * init_row,
+                          init_row, c + part * BLOCK);
+                part += size;
+            }
+        else {
+            const Source from = {.a = layer->narrow ? right : left, .a_block = BLOCK * BLOCK};
+            BY_HEIGHT(features_tile, height, &from, layer->narrow ? left : right, rows, init,
+                      init_row, c);
+        }
+        right += stride;
+        init += init_row * BLOCK;
+        c += BLOCK * BLOCK;
     }
 }
 

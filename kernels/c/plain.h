@@ -37,14 +37,16 @@ static int multiply_plain(const T *X, int64_t rows, int64_t depth, const T *pane
         const int64_t count = smaller(SLAB, rows - r0);
         for (int64_t r = 0; r < count; r++)
             gather_row(X + (r0 + r) * depth, depth, x + r * BLOCK, stride);
-        for (int64_t block = 0; block < y_blocks; block++) {
-            _Alignas(64) T start[BLOCK] = {0};
+        for (int64_t block = 0; block < y_blocks; block += PANELS) {
+            const int64_t width = smaller(PANELS, y_blocks - block);
+            _Alignas(64) T start[PANELS * BLOCK] = {0};
             if (bias)
-                copy_lanes(start, bias + block * BLOCK, smaller(BLOCK, columns - block * BLOCK));
-            multiply_panel(x, stride, panels + block * depth * BLOCK, depth, start,
-                           y + block * stride, count);
-            if (activation != ACTIVATION_identity)
-                activations[activation].forward(y + block * stride, NULL, count * BLOCK);
+                memcpy(start, bias + block * BLOCK,
+                       (size_t)smaller(width * BLOCK, columns - block * BLOCK) * sizeof(T));
+            multiply_panels(x, stride, NULL, panels + block * depth * BLOCK, width, depth, start,
+                            BLOCK, y + block * stride, stride, count);
+            for (int64_t j = block; activation != ACTIVATION_identity && j < block + width; j++)
+                activations[activation].forward(y + j * stride, NULL, count * BLOCK);
         }
         if (activation == ACTIVATION_softmax)
             softmax_rows(y, stride, columns, count);

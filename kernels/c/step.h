@@ -197,13 +197,16 @@ OUTLINE void backward_pass(const Network *network, const Workspace *space, int t
         const T *transposed = transposed_weight(layer, network->parameters);
         const T *y = rows_of(space->activation, l, first);
         T *delta = rows_of(space->delta, l, first);
-        for (int64_t block = 0; block < layer->in_blocks; block++) {
-            const int64_t at = block * space->stride;
-            multiply_panel(rows_of(space->delta, l + 1, first), space->stride,
-                           transposed + block * layer->out * BLOCK, layer->out, zeros, scratch,
-                           rows);
-            through_activation(activation, slope_kept, scratch, y + at, delta + at, delta + at,
-                               rows * BLOCK);
+        for (int64_t block = 0; block < layer->in_blocks; block += PANELS) {
+            const int64_t count = smaller(PANELS, layer->in_blocks - block);
+            multiply_panels(rows_of(space->delta, l + 1, first), space->stride, NULL,
+                            transposed + block * layer->out * BLOCK, count, layer->out, zeros, 0,
+                            scratch, ROW_TILE * BLOCK, rows);
+            for (int64_t j = 0; j < count; j++) {
+                const int64_t at = (block + j) * space->stride;
+                through_activation(activation, slope_kept, scratch + j * ROW_TILE * BLOCK, y + at,
+                                   delta + at, delta + at, rows * BLOCK);
+            }
         }
     }
 }
@@ -393,29 +396,36 @@ INLINE void note_squares(const Plan *plan, const Tile *tile)
     if (!plan->recipe.l2_by_weight)
         return;
     const Layer *layer = &plan->network->layers[tile->layer];
-    const T *weight = (const T *)plan->network->parameters + tile_at(layer, tile);
     V sum = ZERO;
-    for (int64_t i = 0, n = tile_height(layer, tile) * BLOCK; i < n; i += LANES)
-        sum += load(weight + i) * load(weight + i);
+    for (int32_t block = 0; block < tile->width; block++) {
+        const Tile part = block_of(tile, block);
+        const T *weight = (const T *)plan->network->parameters + tile_at(layer, &part);
+        for (int64_t i = 0, n = tile_height(layer, tile) * BLOCK; i < n; i += LANES)
+            sum += load(weight + i) * load(weight + i);
+    }
     plan->tile_squares[tile->number] = (double)sum_of(sum);
 }
 
-/* Gradient of the tile's weights, and of the bias if it is the first of its block column:
+/* Gradient of the tile's weights, and of the biases if it is the first of its block columns:
  * straight into the update. */
 INLINE void fused_tile(const Plan *plan, const Workspace *space, const Tile *tile, int64_t rows,
                        const Scalars *weight, const Scalars *bias, T *scratch)
 {
     const Network *network = plan->network;
     const Layer *layer = &network->layers[tile->layer];
-    const T *dy = space->delta[tile->layer + 1];
     note_squares(plan, tile);
     space_gradient(space, layer, tile, rows, zeros, 0, scratch);
-    const int64_t at = tile_at(layer, tile);
-    update_at(plan, at, scratch, tile_height(layer, tile) * BLOCK, weight);
-    transpose_weight(layer, tile, (T *)network->parameters + at);
-    if (tile->in_block == 0 && layer->uses_bias) {
-        bias_gradient(dy + tile->out_block * space->stride, rows, zeros, scratch);
-        update_at(plan, layer->bias_at + tile->out_block * BLOCK, scratch, BLOCK, bias);
+    for (int32_t block = 0; block < tile->width; block++) {
+        const Tile part = block_of(tile, block);
+        const int64_t at = tile_at(layer, &part);
+        T *gradient = scratch + block * BLOCK * BLOCK;
+        update_at(plan, at, gradient, tile_height(layer, tile) * BLOCK, weight);
+        transpose_weight(layer, &part, (T *)network->parameters + at);
+        if (tile->in_block == 0 && layer->uses_bias) {
+            const T *dy = space->delta[tile->layer + 1];
+            bias_gradient(dy + part.out_block * space->stride, rows, zeros, gradient);
+            update_at(plan, layer->bias_at + part.out_block * BLOCK, gradient, BLOCK, bias);
+        }
     }
 }
 
@@ -435,25 +445,36 @@ INLINE void accumulate_tile(Plan *plan, const Workspace *space, const Tile *tile
 {
     const Network *network = plan->network;
     const Layer *layer = &network->layers[tile->layer];
-    const T *dy = rows_of(space->delta, tile->layer + 1, 0) + tile->out_block * space->stride;
-    const int64_t at = tile_at(layer, tile), n = tile_height(layer, tile) * BLOCK;
-    T *gradient = (T *)plan->gradient + at;
-    const T *weight = (const T *)network->parameters + at;
+    const int64_t n = tile_height(layer, tile) * BLOCK;
     const T factor = last_slab ? (T)l2 : 0;
     note_squares(plan, tile);
     /* a low tile reads its start as if it were higher: never in another thread's gradient */
-    if (!first_slab)
-        memcpy(scratch, gradient, (size_t)n * sizeof(T));
+    for (int32_t block = 0; !first_slab && block < tile->width; block++) {
+        const Tile part = block_of(tile, block);
+        memcpy(scratch + block * BLOCK * BLOCK, (T *)plan->gradient + tile_at(layer, &part),
+               (size_t)n * sizeof(T));
+    }
     space_gradient(space, layer, tile, rows, first_slab ? zeros : scratch, first_slab ? 0 : BLOCK,
                    scratch);
-    for (int64_t i = 0; i < n; i += LANES)
-        store(gradient + i, load(scratch + i) + load(weight + i) * factor);
-    plan->tile_norm[tile->number] = squared_norm(gradient, n);
-    if (tile->in_block == 0 && layer->uses_bias) {
-        T *bias = (T *)plan->gradient + layer->bias_at + tile->out_block * BLOCK;
-        bias_gradient(dy, rows, first_slab ? zeros : bias, bias);
-        plan->tile_norm[tile->number] += squared_norm(bias, BLOCK);
+    double norm = 0;
+    for (int32_t block = 0; block < tile->width; block++) {
+        const Tile part = block_of(tile, block);
+        const int64_t at = tile_at(layer, &part);
+        T *gradient = (T *)plan->gradient + at;
+        const T *weight = (const T *)network->parameters + at;
+        for (int64_t i = 0; i < n; i += LANES)
+            store(gradient + i,
+                  load(scratch + block * BLOCK * BLOCK + i) + load(weight + i) * factor);
+        norm += squared_norm(gradient, n);
+        if (tile->in_block == 0 && layer->uses_bias) {
+            const T *dy = space->delta[tile->layer + 1];
+            T *bias = (T *)plan->gradient + layer->bias_at + part.out_block * BLOCK;
+            bias_gradient(dy + part.out_block * space->stride, rows, first_slab ? zeros : bias,
+                          bias);
+            norm += squared_norm(bias, BLOCK);
+        }
     }
+    plan->tile_norm[tile->number] = norm;
 }
 
 /* ---- phase 3 ---- */
@@ -462,13 +483,16 @@ INLINE void apply_tile(const Plan *plan, const Tile *tile, const Scalars *s)
 {
     const Network *network = plan->network;
     const Layer *layer = &network->layers[tile->layer];
-    const int64_t at = tile_at(layer, tile);
     const T *gradient = plan->gradient;
-    update_at(plan, at, gradient + at, tile_height(layer, tile) * BLOCK, s);
-    transpose_weight(layer, tile, (T *)network->parameters + at);
-    if (tile->in_block == 0 && layer->uses_bias) {
-        const int64_t bias = layer->bias_at + tile->out_block * BLOCK;
-        update_at(plan, bias, gradient + bias, BLOCK, s);
+    for (int32_t block = 0; block < tile->width; block++) {
+        const Tile part = block_of(tile, block);
+        const int64_t at = tile_at(layer, &part);
+        update_at(plan, at, gradient + at, tile_height(layer, tile) * BLOCK, s);
+        transpose_weight(layer, &part, (T *)network->parameters + at);
+        if (tile->in_block == 0 && layer->uses_bias) {
+            const int64_t bias = layer->bias_at + part.out_block * BLOCK;
+            update_at(plan, bias, gradient + bias, BLOCK, s);
+        }
     }
 }
 

@@ -12,8 +12,10 @@
  *
  * init_row = 16 continues from a tile, 0 starts every row from one vector (the bias).
  *
- * The order of the sum over k is the same for every number of rows, thread and call, so a
- * row's result does not depend on its company. Accumulators are named variables: arrays of
+ * Where there are registers for it, three panels of b are taken together: the wide tile below.
+ *
+ * The order of the sum over k is the same for every tile, number of rows, thread and call, so
+ * a row's result does not depend on its company. Accumulators are named variables: arrays of
  * vectors spill. */
 
 enum Reading { ROWS, FEATURES, ROWS_APART, FEATURES_APART };
@@ -246,6 +248,86 @@ DEFINE_TILE(rows_fetching_tile, ROWS, 1, 0, 16, SUBTILES_16)
 DEFINE_TILES(rows_apart_tile, ROWS_APART, 0)
 DEFINE_TILES(rows_copying_tile, ROWS_APART, 1)
 DEFINE_TILES(features_apart_tile, FEATURES_APART, 0)
+
+/* ---- the wide tile ----
+ *
+ *   c (8 x 48) = init (8 x 48) + a (8 x K) b (K x 48)
+ *
+ * b is three panels. A number of a that is loaded once serves three multiply-adds: 11 loads for
+ * 24 of them, where 16 x 16 takes 17 for 16 and waits for the loads. Of 32 registers 24 hold
+ * sums; with two vectors to a row of b (double), as many
+ * panels leave four rows, and that was slower. */
+#if LEVEL == 4 && BITS == 32
+#define PANELS 3
+#define WIDE_ROWS 8
+#define START_WIDE(r) \
+    V p##r = load(init + r * init_row), q##r = load(init + init_panel + r * init_row), \
+      s##r = load(init + 2 * init_panel + r * init_row);
+#define MULTIPLY_ADD_WIDE(r) \
+    { \
+        V x = splat(ELEMENT(r)); \
+        __asm__("" : "+v"(x)); /* in a register: not loaded again by each multiply-add */ \
+        p##r += b0 * x; \
+        q##r += b1 * x; \
+        s##r += b2 * x; \
+    }
+#define FINISH_WIDE(r) \
+    store(c + r * BLOCK, p##r); \
+    store(c + c_panel + r * BLOCK, q##r); \
+    store(c + 2 * c_panel + r * BLOCK, s##r);
+#define LOAD_B_WIDE(k) \
+    const V b0 = load(b + (k) * BLOCK), b1 = load(second + (k) * BLOCK), \
+            b2 = load(third + (k) * BLOCK);
+
+#define DEFINE_WIDE_TILE(name, reading_, fetch) \
+    OUTLINE void name(const Source *from, const T *b, int64_t b_panel, int64_t K, const T *init, \
+                      int64_t init_row, int64_t init_panel, T *c, int64_t c_panel) \
+    { \
+        const enum Reading reading = reading_; \
+        const T *a = from->a, *second = b + b_panel, *third = second + b_panel; \
+        const T *rows[WIDE_ROWS], *row = NULL; \
+        (void)row; \
+        if (reading == ROWS_APART) \
+            for (int i = 0; i < WIDE_ROWS; i++) \
+                rows[i] = from->rows[i] + from->column; \
+        EACH_8(START_WIDE) \
+        int64_t done = 0; \
+        for (; done + BLOCK <= K; done += BLOCK) { \
+            if (fetch) \
+                for (int i = 0; i < FETCH; i++) \
+                    __builtin_prefetch(from->ahead + done / BLOCK * from->ahead_step + i * LINE, \
+                                       0, 2); \
+            /* four pointers: gcc would keep one for every step, on the stack */ \
+            __asm__("" : "+r"(a), "+r"(b), "+r"(second), "+r"(third)); \
+            _Pragma("GCC unroll 16") for (int k = 0; k < BLOCK; k++) \
+            { \
+                LOAD_B_WIDE(k) \
+                EACH_8(MULTIPLY_ADD_WIDE) \
+            } \
+            for (int i = 0; reading == ROWS_APART && i < WIDE_ROWS; i++) \
+                rows[i] += BLOCK; \
+            a += from->a_block; \
+            b += BLOCK * BLOCK, second += BLOCK * BLOCK, third += BLOCK * BLOCK; \
+        } \
+        for (; done < K; done++) { \
+            const int k = 0; \
+            LOAD_B_WIDE(k) \
+            EACH_8(MULTIPLY_ADD_WIDE) \
+            for (int i = 0; reading == ROWS_APART && i < WIDE_ROWS; i++) \
+                rows[i]++; \
+            a += reading == ROWS ? 1 : BLOCK; \
+            b += BLOCK, second += BLOCK, third += BLOCK; \
+        } \
+        EACH_8(FINISH_WIDE) \
+    }
+
+DEFINE_WIDE_TILE(rows_wide_tile, ROWS, 0)
+DEFINE_WIDE_TILE(rows_fetching_wide_tile, ROWS, 1)
+DEFINE_WIDE_TILE(rows_apart_wide_tile, ROWS_APART, 0)
+DEFINE_WIDE_TILE(features_wide_tile, FEATURES, 0)
+#else
+#define PANELS 1
+#endif
 
 /* The lowest tile of at least this height; what lies beyond is computed and not used. */
 #define BY_HEIGHT(name, height, ...) \

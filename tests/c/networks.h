@@ -49,6 +49,10 @@ static const Case CASES[] = {
 };
 
 static int64_t blocks_of(const Case *c, int64_t l) { return (c->width[l] + BLOCK - 1) / BLOCK; }
+static int64_t groups_of(const Case *c, int64_t l)
+{
+    return (blocks_of(c, l) + engine->panels - 1) / engine->panels;
+}
 
 static Network *new_network(const Case *c, const void *flat)
 {
@@ -102,7 +106,7 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
         const int64_t bytes = blocks_of(c, l) * plan->space.stride * engine->itemsize;
         plan->space.activation[l] = zeroed(bytes);
         plan->space.delta[l] = l ? zeroed(bytes) : NULL;
-        plan->tile_count += l ? blocks_of(c, l - 1) * blocks_of(c, l) : 0;
+        plan->tile_count += l ? blocks_of(c, l - 1) * groups_of(c, l) : 0;
     }
     plan->space.rows = zeroed((c->slab + BLOCK) * (int64_t)sizeof(void *));
     plan->scratch = zeroed(threads * (int64_t)sizeof(void *));
@@ -113,8 +117,12 @@ static Plan *new_plan(const Case *c, Network *network, int threads)
         plan->tile_squares = zeroed(plan->tile_count * (int64_t)sizeof(double));
     Tile *tile = plan->tiles = zeroed(plan->tile_count * (int64_t)sizeof(Tile));
     int32_t number = 0;
-    EACH(l, c->depth) EACH(o, blocks_of(c, l + 1)) EACH(i, blocks_of(c, l))
-        *tile++ = (Tile){(int32_t)l, (int32_t)o, (int32_t)i, number++};
+    EACH(l, c->depth) EACH(o, groups_of(c, l + 1)) EACH(i, blocks_of(c, l))
+    {
+        const int64_t first = o * engine->panels, left = blocks_of(c, l + 1) - first;
+        *tile++ = (Tile){(int32_t)l, (int32_t)first, (int32_t)i,
+                         (int32_t)(left < engine->panels ? left : engine->panels), number++};
+    }
     if (c->clip_norm > 0 || c->batch > c->slab)
         plan->gradient = zeroed(network->arena_size * engine->itemsize);
     return plan;
