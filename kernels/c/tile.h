@@ -254,9 +254,8 @@ DEFINE_TILES(features_apart_tile, FEATURES_APART, 0)
  *   c (8 x 48) = init (8 x 48) + a (8 x K) b (K x 48)
  *
  * b is three panels. A number of a that is loaded once serves three multiply-adds: 11 loads for
- * 24 of them, where 16 x 16 takes 17 for 16 and waits for the loads. Of 32 registers 24 hold
- * sums; with two vectors to a row of b (double), as many
- * panels leave four rows, and that was slower. */
+ * 24 of them, where 16 x 16 takes 17 for 16 and waits for the loads. 24 of 32 registers hold
+ * sums; with two vectors to a row of b (double) four rows would be left, which is slower. */
 #if LEVEL == 4 && BITS == 32
 #define PANELS 3
 #define WIDE_ROWS 8
