@@ -161,7 +161,7 @@ def start(peer: Peer, heat: Heat) -> Contestant:
         task,
         threads=heat.threads,
         cpus={max(os.sched_getaffinity(0))} if heat.threads == 1 else None,
-        environment={"XLA_FLAGS": _ONE_XLA_THREAD} if heat.threads == 1 else {},
+        further={"XLA_FLAGS": _ONE_XLA_THREAD} if heat.threads == 1 else {},
     )
 
 

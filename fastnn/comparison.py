@@ -11,30 +11,25 @@ both sides the same number, the timing runs in a process of its own: this module
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import contest
 from .model import Sequential
 
 Array = NDArray[Any]
 
 _RUN = 0.02  # seconds of the reference in one timed run; short ones fall between interruptions
-_MOST_RUNS = 40
+_RUNS = 5  # of a turn
+_TURNS = 3
 _MOST_STEPS = 1000  # of which rows are handed over
-_BLAS_THREADS = (
-    "BLIS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 
 def gradient_error(model: Sequential, X: Array, y: Array, loss: Any) -> float:
@@ -109,7 +104,7 @@ def speedup(
         [sys.executable, "-P", "-m", __name__],
         input=pickle.dumps(task),
         capture_output=True,
-        env=os.environ | dict.fromkeys(_BLAS_THREADS, str(threads)),
+        env=contest.environment(threads),
         check=False,
     )
     if found.returncode != 0:
@@ -136,17 +131,15 @@ def _measure(
         copy.fit(X[:rows], y[:rows], epochs=epochs, **recipe)
         return time.perf_counter() - start
 
-    begin = time.perf_counter()
     for copy in copies:
         run(copy, 1)
     steps = max(1, round(_RUN / min(run(copies[0], 1) for _ in range(3))))
-    best = [math.inf, math.inf]
-    for _ in range(_MOST_RUNS):
-        for k, copy in enumerate(copies):
-            best[k] = min(best[k], run(copy, steps))
-        if time.perf_counter() - begin > seconds:
-            break
-    return best[0] / best[1]
+    turns = {
+        copy.engine: partial(lambda copy: min(run(copy, steps) for _ in range(_RUNS)), copy)
+        for copy in copies
+    }
+    best = contest.by_turns(turns, seconds, _TURNS, recipe["threads"])
+    return best["numpy"] / best[engine]
 
 
 if __name__ == "__main__":

@@ -40,6 +40,12 @@ _FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _SPIN = 0.25
 
 
+def environment(threads: int) -> dict[str, str]:
+    """The variables of this process, with a number of threads for every library."""
+    variables = {key: value for key, value in os.environ.items() if key not in _FORCED}
+    return variables | dict.fromkeys(_THREADS, str(threads))
+
+
 class ContestError(RuntimeError):
     """A contestant could not be prepared, or failed."""
 
@@ -59,8 +65,8 @@ class Contestant:
         What libraries are told to use.
     cpus : collection of int, optional
         The processors that it may use; all of this process's by default.
-    environment : dict, optional
-        Further variables.
+    further : dict, optional
+        Further variables of its environment.
 
     Raises
     ------
@@ -76,12 +82,11 @@ class Contestant:
         *,
         threads: int,
         cpus: Collection[int] | None = None,
-        environment: Mapping[str, str] | None = None,
+        further: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        variables = {key: value for key, value in os.environ.items() if key not in _FORCED}
-        variables |= dict.fromkeys(_THREADS, str(threads)) | dict(environment or {})
+        variables = environment(threads) | dict(further or {})
         before = os.sched_getaffinity(0) if cpus is not None else None
         try:
             if cpus is not None:
