@@ -48,6 +48,8 @@ static void check_products(void)
         check_linear(SIZES[(i + 3 * o + 5 * r) % COUNT(SIZES)], SIZES[i], SIZES[o], r != 1);
     check_linear(300, 17, 5, 1);   /* more rows than are packed at once */
     check_linear(20, 1100, 17, 1); /* more terms than a tile takes at once */
+    EACH(i, COUNT(SIZES)) EACH(r, 3) /* more outputs than a wide tile has, and rows around it */
+        check_linear((const int64_t[]){7, 24, 33}[r], SIZES[i], 49 + 16 * r, 1);
     check_linear(3, 0, 5, 1);      /* the bias alone */
     check_linear(3, 5, 0, 0);
 }
