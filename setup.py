@@ -11,9 +11,9 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-SOURCES = sorted(str(path) for path in Path("kernels/c").glob("*.c"))
-HEADERS = sorted(str(path) for path in Path("kernels/c").glob("*.h"))
-INCLUDED = sorted(str(path) for path in Path("kernels").glob("*.px[di]"))
+SOURCES = sorted(str(path) for path in Path("kernels/cython/c").glob("*.c"))
+HEADERS = sorted(str(path) for path in Path("kernels/cython/c").glob("*.h"))
+INCLUDED = sorted(str(path) for path in Path("kernels/cython").glob("*.px[di]"))
 
 FLAGS = [
     "-std=gnu11",
@@ -30,16 +30,16 @@ setup(
     ext_modules=cythonize(
         [
             Extension(
-                "fastnn.kernels.cython_engine",
-                ["kernels/cython_engine.pyx", *SOURCES],
+                "fastnn.kernels.cython.engine",
+                ["kernels/cython/engine.pyx", *SOURCES],
                 depends=[*HEADERS, *INCLUDED],
-                include_dirs=["kernels", numpy.get_include()],
+                include_dirs=["kernels/cython", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
                 extra_compile_args=FLAGS,
                 libraries=["m"],
             )
         ],
-        include_path=["kernels"],
+        include_path=["kernels/cython"],
         build_dir="build",
     )
 )

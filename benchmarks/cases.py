@@ -1,6 +1,6 @@
 """Everything that is benchmarked, in tables: whole epochs, and kernels on plain arrays.
 
-The five workloads come from ``fastnn.workloads``; here they get their variants in float64
+The five workloads come from ``fastnn.bench.workloads``; here they get their variants in float64
 and their floors. A kernel is timed as those who embed it call it, through
 ``fastnn.kernels`` with its outputs given, on arrays of three sizes that a small, a middle
 and a wide network would have.
@@ -17,10 +17,10 @@ import numpy as np
 
 import fastnn
 from fastnn import kernels
-from fastnn.bench import significant
-from fastnn.engines import ACTIVATIONS, LOSSES, OPTIMIZERS, OptimizerSpec
+from fastnn.bench.command import significant
+from fastnn.kernels.contract import ACTIVATIONS, LOSSES, OPTIMIZERS, OptimizerSpec
 from fastnn.optimizers import OPTIMIZERS as DESCRIPTIONS
-from fastnn.workloads import WORKLOADS, Workload
+from fastnn.bench.workloads import WORKLOADS, Workload
 
 #: Every engine that is available here.
 ENGINES = [name for name, row in fastnn.engines().items() if row["available"]]

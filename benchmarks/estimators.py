@@ -34,8 +34,8 @@ from sklearn import neural_network
 from sklearn.datasets import load_digits, make_classification
 
 import fastnn
-from fastnn.bench import processor
-from fastnn.contest import Contestant, by_turns, serve
+from fastnn.bench.command import processor
+from fastnn.bench.contest import Contestant, by_turns, serve
 from fastnn.lab.digits import load_images
 
 LIBRARIES = {

@@ -17,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 
-from fastnn.workloads import WORKLOADS
+from fastnn.bench.workloads import WORKLOADS
 
 PROGRAM = """
 import json, sys, time
 import fastnn
-from fastnn.workloads import WORKLOADS
+from fastnn.bench.workloads import WORKLOADS
 
 start = time.perf_counter()
 from numba import cfunc

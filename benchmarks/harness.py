@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastnn import contest
-from fastnn.workloads import BOUNDS, WORKLOADS, Workload, agreement, reference, relative_error
+from fastnn.bench import contest
+from fastnn.bench.workloads import BOUNDS, WORKLOADS, Workload, agreement, reference, relative_error
 
 
 class Training(Protocol):

@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fastnn
-from fastnn.bench import Peak, describe_network, processor
-from fastnn.contest import Contestant, ContestError, by_turns
-from fastnn.workloads import WORKLOADS, Workload, chosen
+from fastnn.bench.command import Peak, describe_network, processor
+from fastnn.bench.contest import Contestant, ContestError, by_turns
+from fastnn.bench.workloads import WORKLOADS, Workload, chosen
 
 HERE = Path(__file__).parent
 

@@ -15,7 +15,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fastnn.bench import significant
+from fastnn.bench.command import significant
 
 _INK, _FAINT, _GRID = "#20262b", "#6f7982", "#e6e9eb"
 

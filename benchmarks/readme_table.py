@@ -16,8 +16,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from fastnn.bench import significant
-from fastnn.workloads import WORKLOADS
+from fastnn.bench.command import significant
+from fastnn.bench.workloads import WORKLOADS
 
 README = Path(__file__).parents[1] / "README.md"
 OPEN, CLOSE = "<!-- ratios -->\n", "<!-- /ratios -->"

@@ -13,7 +13,7 @@ import pytest
 from cases import ENGINES, KERNELS, Kernel, Outputs
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastnn.workloads import BOUNDS, TIMES_NUMPY, relative_error
+from fastnn.bench.workloads import BOUNDS, TIMES_NUMPY, relative_error
 
 
 @functools.lru_cache(maxsize=2)  # engines come one after the other for each kernel

@@ -15,8 +15,8 @@ import pytest
 from cases import ENGINES, TRAINING, floor_table
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastnn.numpy_peer import NumpyPeer
-from fastnn.workloads import WORKLOADS, Workload, agreement, reference
+from fastnn.bench.numpy_peer import NumpyPeer
+from fastnn.bench.workloads import WORKLOADS, Workload, agreement, reference
 
 _SHORT = 1e9  # an epoch of fewer FLOPs is timed ten times in one fit
 

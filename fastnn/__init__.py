@@ -12,22 +12,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# The submodule and the function share a name; importing the submodule first lets the
-# function keep it.
-from .engines import engines
+from .kernels.loader import engines
 
 if TYPE_CHECKING:
     from . import kernels as kernels
-    from .callbacks import Callback as Callback
-    from .callbacks import CSVLogger as CSVLogger
-    from .callbacks import EarlyStopping as EarlyStopping
-    from .callbacks import ModelCheckpoint as ModelCheckpoint
-    from .callbacks import TerminateOnNaN as TerminateOnNaN
+    from .fit.callbacks import Callback as Callback
+    from .fit.callbacks import CSVLogger as CSVLogger
+    from .fit.callbacks import EarlyStopping as EarlyStopping
+    from .fit.callbacks import ModelCheckpoint as ModelCheckpoint
+    from .fit.callbacks import TerminateOnNaN as TerminateOnNaN
     from .custom import activation as activation
     from .custom import loss as loss
     from .estimators import MLPClassifier as MLPClassifier
     from .estimators import MLPRegressor as MLPRegressor
-    from .files import load_model as load
+    from .files.models import load_model as load
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
     from .losses import Huber as Huber
@@ -47,13 +45,13 @@ if TYPE_CHECKING:
     from .schedules import Schedule as Schedule
     from .schedules import StepDecay as StepDecay
     from .schedules import WarmUp as WarmUp
-    from .training import History as History
+    from .fit.training import History as History
 
 __version__ = "0.1.0"
 
 #: module -> the public names in it.
 _PUBLIC = {
-    "callbacks": ("Callback", "CSVLogger", "EarlyStopping", "ModelCheckpoint", "TerminateOnNaN"),
+    "fit.callbacks": ("Callback", "CSVLogger", "EarlyStopping", "ModelCheckpoint", "TerminateOnNaN"),
     "custom": ("activation", "loss"),
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "layers": ("Dense", "Dropout"),
@@ -70,7 +68,7 @@ _PUBLIC = {
         "StepDecay",
         "WarmUp",
     ),
-    "training": ("History",),
+    "fit.training": ("History",),
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
@@ -84,7 +82,7 @@ def __getattr__(name: str) -> Any:
     if name == "kernels":
         return importlib.import_module(".kernels", __name__)
     if name == "load":
-        value = importlib.import_module(".files", __name__).load_model
+        value = importlib.import_module(".files.models", __name__).load_model
     elif name in _HOMES:
         value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     else:

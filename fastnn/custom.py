@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import import_extra
-from .kernels import functions
+from .kernels.numba import functions
 
 Array = NDArray[Any]
 Function = Callable[..., float]
@@ -154,7 +154,7 @@ class _Custom:
 
     def _build(self, itemsize: int) -> Any:
         import_extra("numba", "numba", f"the {self.KIND} {self.name!r}")
-        array_kernels = importlib.import_module(".kernels.array_kernels", __package__)
+        array_kernels = importlib.import_module(".kernels.numba.array_kernels", __package__)
         try:
             build = getattr(array_kernels, self.KIND)
             return build(self._value, self._slope, itemsize)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines import CustomFunction, LayerSpec
+from .kernels.contract import CustomFunction, LayerSpec
 from .kernels import random
 
 Array = NDArray[Any]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import checks
 from .custom import CustomActivation
-from .engines import ACTIVATIONS, LayerSpec
+from .kernels.contract import ACTIVATIONS, LayerSpec
 from .initializers import INITIALIZERS
 
 Array = NDArray[Any]

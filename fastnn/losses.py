@@ -11,7 +11,7 @@ from typing import Any
 
 from . import checks
 from .custom import CustomLoss
-from .engines import CustomFunction, LossSpec
+from .kernels.contract import CustomFunction, LossSpec
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checks
-from .engines import LossSpec
+from .kernels.contract import LossSpec
 
 Array = NDArray[Any]
 

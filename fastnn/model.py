@@ -16,16 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import arrays, checks, lbfgs, losses, optimizers, threads, training
+from .checks import arrays, threads
+from . import checks, losses, optimizers
+from .fit import lbfgs, training
 from . import layers as layers_
-from . import online as online_
+from .fit import online as online_
 from .custom import CustomActivation
-from .engines import LayerSpec, LossSpec, Network, OptimizerSpec, Trainer
-from .engines import load as load_engine
+from .kernels.contract import LayerSpec, LossSpec, Network, OptimizerSpec, Trainer
+from .kernels.loader import load as load_engine
 from .initializers import initial_parameters
 from .layers import Dense, Layer
 from .optimizers import LBFGS
-from .training import NO_STATE, History
+from .fit.training import NO_STATE, History
 
 Array = NDArray[Any]
 
@@ -474,7 +476,7 @@ class Sequential:
         optimizer_state : bool
             With the optimizer's moments, so that a fit can be resumed.
         """
-        from .files import save_model  # noqa: PLC0415 - files stand above the model
+        from .files.models import save_model  # noqa: PLC0415 - files stand above the model
 
         save_model(self, path, checks.flag("optimizer_state", optimizer_state))
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from . import checks
-from .engines import OPTIMIZERS as ROWS
-from .engines import OptimizerSpec
+from .kernels.contract import OPTIMIZERS as ROWS
+from .kernels.contract import OptimizerSpec
 from .schedules import Schedule, as_schedule
 
 

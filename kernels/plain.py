@@ -29,7 +29,7 @@ def _load(name: str | None) -> ModuleType:
         raise ValueError(f"unknown engine {name!r}; known: {', '.join(_ENGINES)}")
     for candidate in _ENGINES if name is None else (name,):
         try:
-            return importlib.import_module(f"{__package__}.{candidate}_engine")
+            return importlib.import_module(f"{__package__}.{candidate}.engine")
         except ImportError as error:
             if name is not None or "FASTNN_ISA" in str(error):
                 raise

@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fastnn.engines import load
+from fastnn.kernels.loader import load
 
 ENGINES = ("cython", "numba", "numpy")
 

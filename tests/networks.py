@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.engines import (
+from fastnn.kernels.contract import (
     ACTIVATIONS,
     LOSSES,
     LayerSpec,

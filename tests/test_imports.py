@@ -95,7 +95,7 @@ def test_engines_stays_the_function() -> None:
         import fastnn
         import fastnn.engines
         import fastnn.model, fastnn.files
-        from fastnn.engines import load
+        from fastnn.kernels.loader import load
         table = fastnn.engines()
         assert callable(load)
         print(table["numpy"]["available"], sum(row["default"] for row in table.values()))

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import fastnn
-from fastnn import cli, losses, optimizers
-from fastnn.engines import ACTIVATIONS
+from fastnn import losses, optimizers
+from fastnn.cli import main as cli
+from fastnn.kernels.contract import ACTIVATIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

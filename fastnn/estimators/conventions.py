@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import losses, optimizers
-from ..engines import LossSpec, OptimizerSpec
+from ..kernels.contract import LossSpec, OptimizerSpec
 from ..layers import Dense, Dropout, Layer
 from ..layers import check as check_layers
 from ..optimizers import LBFGS, Optimizer

@@ -19,12 +19,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.utils.optimize import _check_optimize_result
 
-from ..callbacks import Callbacks
-from ..engines import Trainer
+from ..fit.callbacks import Callbacks
+from ..kernels.contract import Trainer
 from ..layers import views
 from ..optimizers import LBFGS
-from ..progress import Progress
-from ..training import NO_STATE, STEP_FLOPS
+from ..fit.progress import Progress
+from ..fit.training import NO_STATE, STEP_FLOPS
 from .conventions import Loss, Rule, say
 
 Array = NDArray[Any]

@@ -26,13 +26,13 @@ from sklearn.utils.validation import (
 )
 
 from .. import checks
-from ..callbacks import Callbacks
-from ..engines import ACTIVATIONS, Trainer
+from ..fit.callbacks import Callbacks
+from ..kernels.contract import ACTIVATIONS, Trainer
 from ..errors import unknown_name
 from ..layers import Dense, Dropout, Layer
 from ..model import Sequential
 from ..optimizers import LBFGS, OPTIMIZERS, Optimizer
-from ..progress import Progress
+from ..fit.progress import Progress
 from ..schedules import Schedule
 from . import conventions, course
 from .conventions import Loss, Rule

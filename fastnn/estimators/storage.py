@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
-from .. import checks, files, losses, optimizers, schedules
+from .. import checks, losses, optimizers, schedules
+from ..files import models as files
 from ..custom import CustomActivation, CustomLoss
 
 ESTIMATOR = "estimator"  # the name of the description in the file's metadata

@@ -20,7 +20,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .. import threads
+from ..checks import threads
 from ..custom import CustomActivation, CustomLoss
 from ..model import Sequential
 from . import course

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import checks, kernels
 from ..datasets import load_digits
-from ..engines import LayerSpec
+from ..kernels.contract import LayerSpec
 from ..errors import unknown_name
 from ..model import Sequential
 from ..optimizers import SGD

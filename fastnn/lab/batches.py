@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
-from ..callbacks import Callback
+from ..fit.callbacks import Callback
 from ..datasets import load_digits
 from ..optimizers import SGD
 from . import style

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..datasets import load_digits
-from ..engines import load as load_engine
+from ..kernels.loader import load as load_engine
 from ..errors import import_extra
 from ..optimizers import SGD
 from ..schedules import CosineDecay

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..engines import load as load_engine
+from ..kernels.loader import load as load_engine
 from ..errors import import_extra, unknown_name
 from . import style
 from .backprop import chain, nudges

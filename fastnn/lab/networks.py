@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..callbacks import Callback
+from ..fit.callbacks import Callback
 from ..layers import Dense
 from ..model import Sequential
-from ..threads import available_threads
+from ..checks.threads import available_threads
 
 Array = NDArray[Any]
 

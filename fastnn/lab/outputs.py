@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks, kernels
-from ..callbacks import EarlyStopping
+from ..fit.callbacks import EarlyStopping
 from ..datasets import stratified_split
-from ..engines import load as load_engine
+from ..kernels.loader import load as load_engine
 from ..errors import import_extra
 from ..metrics import r2
 from ..optimizers import Adam
