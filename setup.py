@@ -1,19 +1,22 @@
 """The compiled extension; everything else about the package is in pyproject.toml.
 
 One extension module holds every instruction set: each instance is one small C file that
-raises its own target (see kernels/c/instance.h), so that no flag here depends on the
-machine that builds.
+raises its own target (see kernels/cython/c/instance.h), so that no flag here depends on the
+machine that builds. The formulas are written as C first.
 """
 
 from pathlib import Path
+from runpy import run_path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+FORMULAS = Path("build/include/formulas.h")
+run_path("kernels/cython/to_c.py")["write"](FORMULAS)
+
 SOURCES = sorted(str(path) for path in Path("kernels/cython/c").glob("*.c"))
-HEADERS = sorted(str(path) for path in Path("kernels/cython/c").glob("*.h"))
-INCLUDED = sorted(str(path) for path in Path("kernels/cython").glob("*.px[di]"))
+HEADERS = sorted(str(path) for path in Path("kernels/cython/c").rglob("*.h"))
 
 FLAGS = [
     "-std=gnu11",
@@ -32,8 +35,8 @@ setup(
             Extension(
                 "fastnn.kernels.cython.engine",
                 ["kernels/cython/engine.pyx", *SOURCES],
-                depends=[*HEADERS, *INCLUDED],
-                include_dirs=["kernels/cython", numpy.get_include()],
+                depends=[str(FORMULAS), *HEADERS, "kernels/cython/c_api.pxd"],
+                include_dirs=["kernels/cython/c", str(FORMULAS.parent), numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
                 extra_compile_args=FLAGS,
                 libraries=["m"],

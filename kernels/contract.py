@@ -1,9 +1,10 @@
-"""The contract between the model API and the engines, and the choice among them.
+"""The contract between the model API and the engines: rows, specifications, protocols.
 
-An engine is a module that provides the rows below: kernels on plain arrays, and a
-``Network`` whose ``Trainer`` runs whole epochs. Everything above this page knows
-engines only by these names; everything below it (``fastnn.kernels``) never imports
-from above, which is why arguments are duck-typed there.
+An engine is a module that provides the kernels below on plain arrays, and a ``Network``
+whose ``Trainer`` runs whole epochs. What is above ``fastnn.kernels`` knows engines by this
+page alone; what is below never imports from above, which is why arguments are duck-typed
+there. Each fact about an activation, a loss, an optimizer or a kind of layer stands in its
+row here, once; formulas are in ``formulas/``, the reference's own in ``numpy/``.
 
 Invariants, stated here once
 ----------------------------
@@ -11,12 +12,12 @@ Invariants, stated here once
   network's dtype, is native, aligned and C-contiguous: *plain*. Labels are plain
   int64. Engines never write to their inputs and never keep references to them.
 * Shapes: X (n, inputs), weight W (inputs, outputs), bias b (outputs,),
-  output and delta (n, outputs). Flat parameters are W0 row-major, b0, W1, b1, …;
-  a layer without bias contributes no b.
-* A target is (n, outputs) in the dtype, or (n,) int64 labels for the cross-entropy
-  rows. A sample weight is (n,) in the dtype, or None.
-* Losses: Σ w·ℓ / (Σ w · outputs) where ℓ is summed over outputs; the two forms of
-  cross-entropy, and whatever is ``per_row``, Σ w·ℓ / Σ w; ``sum_squares`` Σ w·ℓ. A batch
+  output and delta (n, outputs). Flat parameters are the tensors of the first layer in the
+  order of its row, each row-major, then those of the second, …: W0, b0, W1, b1, … of
+  dense layers. ``views`` takes such a vector apart, and nothing else knows its layout.
+* A target is (n, outputs) in the dtype, or (n,) int64 labels for losses that take
+  labels. A sample weight is (n,) in the dtype, or None.
+* Losses: Σ w·ℓ over rows and outputs, divided as the row's ``divisor`` says. A batch
   whose weights sum to zero has loss 0 and gradient 0.
 * Arithmetic treats subnormal numbers as zero where the hardware allows, NaN and inf
   flow through.
@@ -26,49 +27,192 @@ Invariants, stated here once
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# --------------------------------------------------------------------------- rows
+# --------------------------------------------------------------------------- activations
 
-#: y = f(z), element by element; ``softmax`` acts on rows and only on the last layer.
-ACTIVATIONS = (
-    "identity",
-    "relu",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "gelu",
-    "silu",
-    "mish",
-    "softplus",
-    "sigmoid",
-    "tanh",
-    "softsign",
-    "hard_sigmoid",
-    "hard_swish",
-    "softmax",
-)
+
+class Activation(NamedTuple):
+    """Facts about y = f(z); the formula is in ``formulas/activations.py``.
+
+    ``initializer`` is what "auto" stands for in front of it. ``kinks``: where f′ jumps, at
+    which it is PyTorch's. ``is_probability``: its values are probabilities, so that a
+    cross-entropy takes them as such.
+    """
+
+    initializer: str = "glorot_uniform"
+    kinks: tuple[float, ...] = ()
+    is_probability: bool = False
+    names: tuple[str, ...] = ()  # others by which users know it
+
+
+#: ``softmax`` acts on rows and only on the last layer, all others element by element.
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": Activation(names=("linear",)),
+    "relu": Activation("he_normal", kinks=(0.0,)),
+    "leaky_relu": Activation("he_normal", kinks=(0.0,)),
+    "elu": Activation("he_normal"),
+    "selu": Activation("lecun_normal", kinks=(0.0,)),
+    "gelu": Activation("he_normal"),
+    "silu": Activation("he_normal", names=("swish",)),
+    "mish": Activation("he_normal"),
+    "softplus": Activation("he_normal"),
+    "sigmoid": Activation(is_probability=True, names=("logistic",)),
+    "tanh": Activation(),
+    "softsign": Activation(),
+    "hard_sigmoid": Activation(kinks=(-3.0, 3.0), is_probability=True),
+    "hard_swish": Activation("he_normal", kinks=(-3.0, 3.0)),
+    "hard_tanh": Activation(kinks=(-1.0, 1.0)),
+    "sine": Activation(),
+    "softmax": Activation(is_probability=True),
+}
+
+# --------------------------------------------------------------------------- losses
+
+
+class Loss(NamedTuple):
+    """Facts about a loss ℓ(output, target); the formula is in ``formulas/losses.py``.
+
+    ``divisor``: Σ w·ℓ is divided by Σ w · outputs ("elements"), Σ w ("rows"), or not
+    ("none"). ``low`` … ``high`` bound its targets, ``values`` lists them, ``meaning`` says
+    what they are. ``fused_with`` is the activation with which it is computed from the
+    logits, ``of_probabilities`` the row that takes the values of the others that give
+    probabilities. ``decides_at`` is where an output says yes, if the loss decides by each
+    output alone (at ½ where it is fused). ``parameter`` names its number, with its
+    ``default``. ``is_kinked``: ℓ′ jumps.
+    """
+
+    divisor: str = "elements"
+    takes_labels: bool = False
+    low: float = -math.inf
+    high: float = math.inf
+    values: tuple[float, ...] = ()
+    meaning: str = ""
+    fused_with: str | None = None
+    of_probabilities: str | None = None
+    decides_at: float | None = None
+    parameter: str | None = None
+    default: float = 0.0
+    is_kinked: bool = False
+    is_public: bool = True
+    names: tuple[str, ...] = ()  # what others call it: the nearest match in errors
+
+    @property
+    def takes_any_target(self) -> bool:
+        """Whether every finite target is a good one."""
+        return not (
+            self.takes_labels or self.values or self.low > -math.inf or self.high < math.inf
+        )
+
+
+_PROBABILITIES = "probabilities, from 0 to 1"
 
 #: ``cross_entropy`` and ``binary_cross_entropy`` take logits; the forms
 #: ``…_of_probabilities`` take what a softmax, sigmoid or hard_sigmoid gave.
-LOSSES = (
-    "mse",
-    "mae",
-    "huber",
-    "quantile",
-    "poisson",
-    "sum_squares",
-    "cross_entropy",
-    "binary_cross_entropy",
-    "cross_entropy_of_probabilities",
-    "binary_cross_entropy_of_probabilities",
-)
+LOSSES: dict[str, Loss] = {
+    "mse": Loss(names=("mean_squared_error", "MSELoss", "squared_error", "l2")),
+    "mae": Loss(is_kinked=True, names=("mean_absolute_error", "L1Loss", "absolute_error", "l1")),
+    "huber": Loss(parameter="delta", default=1.0, names=("HuberLoss", "smooth_l1", "SmoothL1Loss")),
+    "quantile": Loss(parameter="q", default=0.5, is_kinked=True, names=("pinball",)),
+    "log_cosh": Loss(names=("logcosh", "LogCosh")),
+    "poisson": Loss(low=0.0, meaning="counts, ≥ 0", names=("PoissonNLLLoss",)),
+    "hinge": Loss(
+        values=(-1.0, 0.0, 1.0), meaning="labels -1 and 1, or 0 and 1", decides_at=0.0,
+        is_kinked=True, names=("Hinge", "max_margin"),
+    ),
+    "sum_squares": Loss("none", names=("sum_of_squares", "sse")),
+    "cross_entropy": Loss(
+        "rows", takes_labels=True, low=0.0, high=1.0, meaning=_PROBABILITIES, fused_with="softmax",
+        of_probabilities="cross_entropy_of_probabilities",
+        names=(
+            "categorical_crossentropy", "sparse_categorical_crossentropy", "CrossEntropyLoss",
+            "NLLLoss", "log_loss",
+        ),
+    ),
+    "binary_cross_entropy": Loss(
+        low=0.0, high=1.0, meaning=_PROBABILITIES, fused_with="sigmoid",
+        of_probabilities="binary_cross_entropy_of_probabilities", decides_at=0.0,
+        names=("binary_crossentropy", "BCELoss", "BCEWithLogitsLoss"),
+    ),
+    "cross_entropy_of_probabilities": Loss(
+        "rows", takes_labels=True, low=0.0, high=1.0, meaning=_PROBABILITIES, is_public=False
+    ),
+    "binary_cross_entropy_of_probabilities": Loss(
+        low=0.0, high=1.0, meaning=_PROBABILITIES, decides_at=0.5, is_public=False
+    ),
+}  # fmt: skip
 
-OPTIMIZERS = ("sgd", "rmsprop", "adagrad", "adam", "adamw")
+# --------------------------------------------------------------------------- optimizers
+
+
+class Optimizer(NamedTuple):
+    """Facts about an update rule; its formulas are in ``formulas/optimizers.py``.
+
+    ``moments`` is the number of arrays, shaped as the parameters, that it keeps from step
+    to step; ``numbers`` names what it needs beside the learning rate; ``state`` is the
+    rule whose moments mean the same as its own.
+    """
+
+    moments: int
+    numbers: tuple[str, ...] = ()
+    state: str = ""
+
+
+#: Rows of one rule differ in what they keep: SGD with momentum has a moment, without none.
+#: Three rows give the conventions of scikit-learn's networks: in ``velocity`` (and its
+#: ``nesterov_velocity``) the velocity is momentum·v + rate·g, and the step is the velocity
+#: itself; ``adam_hat`` adds epsilon to the root of v before its bias correction (Kingma & Ba
+#: 2015, end of section 2).
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(0),
+    "momentum": Optimizer(1, ("momentum",)),
+    "nesterov": Optimizer(1, ("momentum",), state="momentum"),
+    "velocity": Optimizer(1, ("momentum",)),
+    "nesterov_velocity": Optimizer(1, ("momentum",), state="velocity"),
+    "rmsprop": Optimizer(1, ("beta_2", "epsilon")),
+    "rmsprop_momentum": Optimizer(2, ("beta_2", "epsilon", "momentum")),
+    "adagrad": Optimizer(1, ("epsilon",)),
+    "adam": Optimizer(2, ("beta_1", "beta_2", "epsilon")),
+    "adamw": Optimizer(2, ("beta_1", "beta_2", "epsilon")),
+    "adam_hat": Optimizer(2, ("beta_1", "beta_2", "epsilon"), state="adam"),
+    "nadam": Optimizer(2, ("beta_1", "beta_2", "epsilon", "momentum_decay")),
+    "lion": Optimizer(1, ("beta_1", "beta_2")),
+}
+
+# --------------------------------------------------------------------------- kinds of layers
+
+
+class Kind(NamedTuple):
+    """Facts about a kind of layer.
+
+    ``tensors`` names its parameters in the order of the flat vector; a layer may lack
+    some. ``penalised`` are those that l2 acts on, ``starts`` the value at which each of the
+    others starts. ``numbers`` names its own numbers. ``flops`` counts the operations of a
+    forward pass, for one row and one number of the tensors.
+    """
+
+    tensors: tuple[str, ...]
+    starts: dict[str, float]
+    penalised: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    flops: int = 2
+
+
+KINDS: dict[str, Kind] = {
+    "dense": Kind(("weight", "bias"), {"bias": 0.0}, penalised=("weight",)),
+    "layer_norm": Kind(
+        ("scale", "shift"), {"scale": 1.0, "shift": 0.0}, numbers=("epsilon",), flops=5
+    ),
+    "scale": Kind(("scale",), {"scale": 1.0}, flops=1),
+}
+
+#: FLOPs of a training step by those of a forward pass: forward, deltas and gradient.
+STEP = 3
 
 #: Functions on plain arrays that every engine has, with equal signatures.
 KERNELS = (
@@ -95,7 +239,7 @@ class CustomFunction(Protocol):
         """What the user calls it."""
 
     def address(self, itemsize: int) -> int:
-        """The C function on arrays of 4- or 8-byte floats, see ``kernels/array_kernels.py``.
+        """The C function on arrays of 4- or 8-byte floats, see ``kernels/numba/users.py``.
 
         An activation is ``void (T *inout, T *slope, int64_t n)``: y = f(y) in place, slope
         (may be NULL) receives f'(z). A loss is ``void (const T *output, const T *target,
@@ -109,14 +253,105 @@ class CustomFunction(Protocol):
         """The derivative by the first argument."""
 
 
-class LayerSpec(NamedTuple):
-    """One dense layer. ``dropout`` is the rate applied to its input while training."""
+class TensorSpec(NamedTuple):
+    """One array of parameters, by its name in the kind's row.
 
+    The factors multiply the learning rate and the weight decay of an update.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rate_factor: float = 1.0
+    decay_factor: float = 1.0
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return math.prod(self.shape)
+
+
+class LayerSpec(NamedTuple):
+    """One layer that has parameters; made by ``dense``, ``layer_norm`` and ``scale``.
+
+    ``dropout`` is the rate applied to its input while training. ``numbers`` are the kind's.
+    """
+
+    kind: str
     inputs: int
     outputs: int
-    activation: str | CustomFunction
-    use_bias: bool
+    tensors: tuple[TensorSpec, ...]
+    activation: str | CustomFunction = "identity"
     dropout: float = 0.0
+    numbers: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def flops(self) -> int:
+        """Operations of a forward pass for one row."""
+        return KINDS[self.kind].flops * self.size
+
+
+#: (rate_factor, decay_factor) of a tensor
+Factors = tuple[float, float]
+_NO_FACTORS: Factors = (1.0, 1.0)
+
+
+def dense(
+    inputs: int,
+    outputs: int,
+    activation: str | CustomFunction = "identity",
+    use_bias: bool = True,
+    dropout: float = 0.0,
+    factors: Factors = _NO_FACTORS,
+    bias_factors: Factors | None = None,
+) -> LayerSpec:
+    """f(X W + b); the bias has the weight's factors unless it has its own."""
+    tensors = [TensorSpec("weight", (inputs, outputs), *factors)]
+    if use_bias:
+        tensors.append(TensorSpec("bias", (outputs,), *(bias_factors or factors)))
+    return LayerSpec("dense", inputs, outputs, tuple(tensors), activation, dropout)
+
+
+def layer_norm(
+    features: int,
+    epsilon: float = 1e-5,
+    scale: bool = True,
+    shift: bool = True,
+    dropout: float = 0.0,
+    factors: Factors = _NO_FACTORS,
+) -> LayerSpec:
+    """(x - mean) / √(variance + epsilon) over a row's features, times scale, plus shift."""
+    present = [name for name, is_there in (("scale", scale), ("shift", shift)) if is_there]
+    tensors = tuple(TensorSpec(name, (features,), *factors) for name in present)
+    return LayerSpec("layer_norm", features, features, tensors, dropout=dropout, numbers=(epsilon,))
+
+
+def scale(features: int, dropout: float = 0.0, factors: Factors = _NO_FACTORS) -> LayerSpec:
+    """x times a factor for each feature."""
+    tensors = (TensorSpec("scale", (features,), *factors),)
+    return LayerSpec("scale", features, features, tensors, dropout=dropout)
+
+
+def size(layers: tuple[LayerSpec, ...]) -> int:
+    """Number of parameters."""
+    return sum(layer.size for layer in layers)
+
+
+def views(layers: tuple[LayerSpec, ...], flat: Array) -> list[dict[str, Array]]:
+    """The tensors of each layer by name, as views of flat parameters."""
+    found: list[dict[str, Array]] = []
+    start = 0
+    for layer in layers:
+        tensors = {}
+        for tensor in layer.tensors:
+            tensors[tensor.name] = flat[start : start + tensor.size].reshape(tensor.shape)
+            start += tensor.size
+        found.append(tensors)
+    return found
 
 
 class LossSpec(NamedTuple):
@@ -137,34 +372,62 @@ class LossSpec(NamedTuple):
     fused: bool = False
     per_row: bool = False
 
+    @property
+    def divisor(self) -> str:
+        """The row's, unless ``per_row``."""
+        return "rows" if self.per_row and self.row.divisor == "elements" else self.row.divisor
+
+    @property
+    def row(self) -> Loss:
+        """The facts; a user's own loss is a mean of elements that takes any target."""
+        return LOSSES[self.name] if isinstance(self.name, str) else Loss(is_kinked=True)
+
 
 class OptimizerSpec(NamedTuple):
-    """A row of ``OPTIMIZERS`` with every number that any of them needs.
+    """A row of ``OPTIMIZERS`` with its numbers, in the row's order.
 
-    ``moments`` is the number of arrays, shaped as the parameters, that the update
-    keeps from step to step. ``l2`` adds l2·W to the gradient of weights only, then
-    the gradient is clipped to ``clip_norm`` (0: never), then ``weight_decay`` acts.
-
-    Three switches give the conventions of scikit-learn's networks. ``epsilon_hat``: Adam
-    adds epsilon to the root of v before its bias correction (Kingma & Ba 2015, end of
-    section 2). ``rate_in_velocity``: SGD's velocity is momentum·v + rate·g, and the step
-    is the velocity itself. ``l2_by_weight``: the penalty is l2·‖W‖² / (2 Σ w) with the
-    sample weights w of the batch; its value joins the loss that a step reports.
+    ``l2`` adds l2·W to the gradient of penalised tensors only, then the gradient is clipped
+    to ``clip_norm`` (0: never), then ``weight_decay`` acts. ``l2_by_weight``, a convention
+    of scikit-learn's networks: the penalty is l2·‖W‖² / (2 Σ w) with the sample weights w
+    of the batch; its value joins the loss that a step reports.
     """
 
     name: str
-    moments: int
-    momentum: float = 0.0
-    nesterov: bool = False
-    beta_1: float = 0.0
-    beta_2: float = 0.0
-    epsilon: float = 0.0
+    numbers: tuple[float, ...] = ()
     weight_decay: float = 0.0
     l2: float = 0.0
     clip_norm: float = 0.0
-    epsilon_hat: bool = False
-    rate_in_velocity: bool = False
     l2_by_weight: bool = False
+
+    @property
+    def moments(self) -> int:
+        """Arrays that the rule keeps."""
+        return OPTIMIZERS[self.name].moments
+
+    @property
+    def state(self) -> str:
+        """Equal for two rules that may go on with each other's moments."""
+        return OPTIMIZERS[self.name].state or self.name
+
+    def number(self, name: str) -> float:
+        """One of the numbers by its name."""
+        return self.numbers[OPTIMIZERS[self.name].numbers.index(name)]
+
+
+def optimizer(
+    name: str,
+    *,
+    weight_decay: float = 0.0,
+    l2: float = 0.0,
+    clip_norm: float = 0.0,
+    l2_by_weight: bool = False,
+    **numbers: float,
+) -> OptimizerSpec:
+    """A row with its numbers by name."""
+    ordered = tuple(float(numbers.pop(key)) for key in OPTIMIZERS[name].numbers)
+    if numbers:
+        raise TypeError(f"{name} has no {', '.join(numbers)}")
+    return OptimizerSpec(name, ordered, weight_decay, l2, clip_norm, l2_by_weight)
 
 
 # --------------------------------------------------------------------------- protocols
@@ -251,13 +514,15 @@ class Network(Protocol):
     def trainer(
         self,
         loss: LossSpec,
-        optimizer: OptimizerSpec,
+        optimizer: OptimizerSpec | None,
         batch_size: int,
         seed: int,
         threads: int = 1,
         exactly: bool = True,
     ) -> Trainer:
         """Compile a plan. Keeps the state if its moments match, else starts afresh.
+
+        Without an optimizer it is for ``evaluate`` and ``gradient``, and leaves the state alone.
 
         ``batch_size`` bounds the rows of a step of ``Trainer.epoch``; ``Trainer.step``
         takes any number of rows. Unless it is to be ``exactly`` so many threads, an epoch

@@ -1,11 +1,13 @@
-"""How the package words its refusals of a name, so that the same mistake reads the same everywhere."""
+"""How the package words its refusals of a name, so that a mistake reads the same everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
+def unknown_name(
+    kind: str, name: object, known: Iterable[str], also: Mapping[str, str] | None = None
+) -> ValueError:
     """The error for a name that is not in ``known``, with the nearest one that is.
 
     Parameters
@@ -16,6 +18,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
         What the caller gave.
     known : iterable of str
         The names that would have been right.
+    also : mapping of str to str, optional
+        Others by which they are known elsewhere -> the one here.
 
     Returns
     -------
@@ -25,6 +29,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
     import difflib  # noqa: PLC0415 - only a mistake pays for it
 
     names = list(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=1)
-    hint = f": did you mean {near[0]!r}?" if near else ""
+    meant = {each.lower(): here for each, here in (also or {}).items()}
+    meant |= {each.lower(): each for each in names}
+    near = difflib.get_close_matches(str(name).lower(), meant, n=1)
+    hint = f": did you mean {meant[near[0]]!r}?" if near else ""
     return ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")

@@ -10,6 +10,8 @@ from typing import Any
 
 from .errors import unknown_name
 
+__all__ = ["engines", "load"]
+
 #: In the order of preference: name -> (module, what to do when it is missing).
 _MODULES = {
     "cython": ("fastnn.kernels.cython.engine", "pip install fastnn-kernels"),

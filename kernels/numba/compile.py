@@ -1,10 +1,10 @@
-"""Compiles the kernels, and keeps their machine code on disk.
+"""Compiles kernels for this very processor, and keeps their machine code on disk.
 
-``address(name, bits)`` compiles a kernel once per dtype, whatever networks come later, and
+``address(kind, name, itemsize)`` compiles a kernel once, whatever networks come later, and
 gives the address of a C function. Its object code goes to a file whose name is a hash of
-all that it depends on: this package's kernel sources, the compilers' versions, the
-processor, Numba's settings. So nothing is ever stale, and a file is only ever written whole
-(os.replace): processes may start at once. It holds no pickle.
+all that it depends on: the sources, formulas included, the compiler's version, the
+processor. So nothing is ever stale, and a file is only ever written whole (os.replace):
+processes may start at once. It holds no pickle.
 
 The first directory that can be written is taken: FASTNN_CACHE_DIR (empty: none at all),
 NUMBA_CACHE_DIR, beside this file, the user's cache. If there is none, or anything about
@@ -13,81 +13,92 @@ a file is wrong, kernels are compiled anew; that is never an error.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
-import importlib.metadata
 import os
-import sys
+import platform
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
 import llvmlite.binding as llvm
+from llvmlite import ir
 
-from . import kernels as numba_kernels
+from . import rows, tile
+from .lane import FLOATS, I8, I64, VOID
 
-#: The files that determine code; the others only call it.
-_CALLERS = ("arrays", "engine", "network", "trainer", "duals", "functions", "array_kernels")
-_SOURCES = sorted(
-    path for path in Path(__file__).parent.glob("*.py") if path.stem not in _CALLERS
-)
-#: Numba's settings that change code; others, such as its number of threads, do not.
-_SETTINGS = (
-    "NUMBA_BOUNDSCHECK",
-    "NUMBA_CPU_FEATURES",
-    "NUMBA_CPU_NAME",
-    "NUMBA_DEBUGINFO",
-    "NUMBA_LOOP_VECTORIZE",
-    "NUMBA_OPT",
-    "NUMBA_SLP_VECTORIZE",
-)
+#: The C signature of each kind of kernel (P pointer, M pointers, i int64, T number, S scalars),
+#: and what writes it: (function, registers) or, for a row, (function, registers, its name).
+KINDS: dict[str, tuple[str, Callable[..., None]]] = {
+    "multiply": ("PiPiiPiPii", tile.multiply),
+    "gradient": ("PPiiiiPiP", tile.gradient),
+    "forward": ("PPi", rows.forward),
+    "backward": ("PPPi", rows.backward),
+    "elements": ("PPPPiT", rows.elements),
+    "update": ("PMiPiS", rows.update),
+}
+
+#: LLVM's functions that are instructions wherever it compiles for; others call a library.
+_INSTRUCTIONS = ("fmuladd", "sqrt", "fabs", "copysign", "prefetch")
+
 _lock = threading.Lock()
-_known: dict[tuple[str, int], int] = {}  # the address of each kernel that is here
+_known: dict[tuple[str, str | None, int], int] = {}  # addresses of the kernels that are here
+
+if hasattr(os, "register_at_fork"):  # in the child, the thread that may hold it is gone
+    os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.Lock()))
+
+# --------------------------------------------------------------------------- the processor
 
 
-def _forget_the_lock() -> None:
-    """After a fork, the thread that may have held it is gone."""
-    global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+class Target(NamedTuple):
+    """A processor as LLVM knows it, and its registers."""
 
+    cpu: str
+    features: str
+    registers: tile.Registers
 
-os.register_at_fork(after_in_child=_forget_the_lock)
-
-#: What kernels may call: all of it is in any process that runs Python.
-EXTERNAL = (
-    "PyEval_RestoreThread",
-    "PyEval_SaveThread",
-    "PyErr_CheckSignals",
-    "PyGILState_Ensure",
-    "PyGILState_Release",
-    "PyThread_acquire_lock",
-    "PyThread_release_lock",
-    "clock_gettime",
-    "memcpy",
-    "memmove",
-    "memset",
-    "sched_yield",
-)
-
-# --------------------------------------------------------------------------- the cache
+    def machine(self) -> Any:
+        """What writes code for it; ``cpu`` is whose timings it goes by."""
+        return llvm.Target.from_default_triple().create_target_machine(
+            cpu=self.cpu, features=self.features, opt=3, codemodel="jitdefault", jit=True
+        )
 
 
 @functools.cache
-def _fingerprint() -> bytes:
+def host(fuses: bool = True) -> Target:
+    """The processor at hand, with the timings of one for which LLVM spills nothing.
+
+    Not so ``znver4``. Unless it ``fuses``, products are rounded before they are summed.
+    """
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features()
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return Target(llvm.get_host_cpu_name(), features.flatten(), tile.Registers(128, 32, fuses))
+    cpu, bits, count = "x86-64", 128, 16
+    if features.get("avx512vl") and features.get("avx512dq"):
+        cpu, bits, count = "skylake-avx512", 512, 32
+    elif features.get("avx2"):
+        cpu, bits = "haswell", 256
+    registers = tile.Registers(bits, count, fuses and bool(features.get("fma")))
+    return Target(cpu, features.flatten(), registers)
+
+
+# --------------------------------------------------------------------------- the cache
+
+_HERE = Path(__file__).parent
+_SOURCES = [_HERE / f"{name}.py" for name in ("compile", "lane", "rows", "tile")]
+_SOURCES += sorted((_HERE.parent / "formulas").glob("*.py"))
+
+
+@functools.cache
+def _fingerprint(target: Target) -> bytes:
     """A hash of everything that all kernels depend on."""
-    settings = [f"{name}={os.environ.get(name)}" for name in _SETTINGS]
-    facts = [
-        importlib.metadata.version("numba"),
-        llvmlite.__version__,
-        sys.version,
-        llvm.get_host_cpu_name(),
-        llvm.get_host_cpu_features().flatten(),
-        *settings,
-    ]
-    digest = hashlib.sha256("\n".join(facts).encode())
+    facts = (llvmlite.__version__, llvm.llvm_version_info, llvm.get_default_triple(), target)
+    digest = hashlib.sha256(repr(facts).encode())
     for path in _SOURCES:
         digest.update(path.read_bytes())
     return digest.digest()
@@ -100,15 +111,8 @@ def directory() -> Path | None:
     if chosen == "":
         return None
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    candidates = [
-        chosen,
-        os.environ.get("NUMBA_CACHE_DIR"),
-        Path(__file__).parent / "__pycache__",
-        Path(home) / "fastnn",
-    ]
-    for candidate in candidates:
-        if candidate is None:
-            continue
+    others = (os.environ.get("NUMBA_CACHE_DIR"), f"{_HERE}/__pycache__")
+    for candidate in filter(None, (chosen, *others, f"{home}/fastnn")):
         try:
             Path(candidate).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=candidate):
@@ -118,31 +122,21 @@ def directory() -> Path | None:
     return None
 
 
-def _path(name: str, bits: int) -> Path | None:
-    folder = directory()
-    key = hashlib.sha256(_fingerprint() + f"{name}/{bits}".encode()).hexdigest()[:32]
-    return folder and folder / f"fastnn-{key}.o"
-
-
-def _read(path: Path | None) -> tuple[str, bytes] | None:
-    """(symbol, object code), or None if there is no sound file."""
-    if path is None:
-        return None
+def _read(path: Path | None) -> bytes | None:
+    """Object code, or None if there is no sound file."""
     try:
-        digest, symbol, code = path.read_bytes().split(b"\n", 2)
+        digest, code = path.read_bytes().split(b"\n", 1) if path else (b"", b"")
     except (OSError, ValueError):
         return None
-    sound = hashlib.sha256(symbol + code).hexdigest().encode() == digest
-    return (symbol.decode(), code) if sound else None
+    return code if hashlib.sha256(code).hexdigest().encode() == digest else None
 
 
-def _write(path: Path | None, symbol: str, code: bytes) -> None:
+def _write(path: Path | None, code: bytes) -> None:
     if path is None:
         return
-    digest = hashlib.sha256(symbol.encode() + code).hexdigest()
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(b"\n".join((digest.encode(), symbol.encode(), code)))
+            file.write(hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
         os.replace(file.name, path)
     except OSError:
         return  # a full disk costs time, nothing else
@@ -151,86 +145,62 @@ def _write(path: Path | None, symbol: str, code: bytes) -> None:
 # --------------------------------------------------------------------------- compiling
 
 
+def _symbol(kind: str, name: str | None, itemsize: int) -> str:
+    return f"fastnn_{kind}_{name or 'of_matrices'}_{8 * itemsize}"
+
+
+def module(kind: str, name: str | None, itemsize: int, target: Target) -> Any:
+    """A kernel as LLVM has it; nothing that it calls is elsewhere."""
+    number = FLOATS[8 * itemsize]
+    at = number.as_pointer()
+    letters = {"P": at, "M": at.as_pointer(), "i": I64, "T": number, "S": I8.as_pointer()}
+    signature, write = KINDS[kind]
+    text = ir.Module()
+    kinds = [letters[letter] for letter in signature]
+    function = ir.Function(text, ir.FunctionType(VOID, kinds), _symbol(kind, name, itemsize))
+    write(function, target.registers, *([] if name is None else [name]))
+    parsed = llvm.parse_assembly(str(text))
+    for each in parsed.functions:
+        if each.is_declaration and each.name.split(".")[1] not in _INSTRUCTIONS:
+            raise AssertionError(f"{kind} {name} calls {each.name}")
+    return parsed
+
+
 @functools.cache
-def _engine() -> tuple[Any, Any]:
-    """LLVM's target machine for this processor, and an engine that links object code."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-
-    def machine() -> Any:
-        return llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(),
-            features=llvm.get_host_cpu_features().flatten(),
-            opt=3,
-            codemodel="jitdefault",
-            jit=True,
-        )
-
-    return machine(), llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
+def _linker() -> Any:
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), host().machine())
 
 
-def optimised(name: str, bits: int) -> tuple[str, Any]:
-    """The symbol of a kernel and its module, all calls inlined, as LLVM sees it last."""
-    symbol, text = numba_kernels.lower(name, bits)
-    module = llvm.parse_assembly(text)
-    for function in module.functions:
-        if not function.is_declaration and function.name != symbol:
-            function.linkage = "internal"
-            function.add_function_attribute("alwaysinline")
-    options = llvm.create_pipeline_tuning_options(speed_level=1)
-    passes = llvm.create_pass_builder(_engine()[0], options)
-    passes.getModulePassManager().run(module, passes)
-    for function in module.functions:
-        known = function.name.startswith("llvm.") or function.name in EXTERNAL
-        if function.is_declaration and not known:
-            raise AssertionError(f"{name} calls {function.name}")
-    return symbol, module
-
-
-def _object_code(name: str, bits: int) -> tuple[str, bytes]:
-    symbol, module = optimised(name, bits)
-    return symbol, _engine()[0].emit_object(module)
-
-
-def _link(name: str, bits: int) -> None:
-    """Make the kernel's code part of this process; its address goes to ``_known``."""
+def _link(kind: str, name: str | None, itemsize: int, target: Target) -> None:
+    """Make a kernel's code part of this process; its address goes to ``_known``."""
     with _lock:
-        if (name, bits) in _known:
+        if (kind, name, itemsize) in _known:
             return
-        path = _path(name, bits)
+        called, folder = _symbol(kind, name, itemsize), directory()
+        key = hashlib.sha256(_fingerprint(target) + called.encode()).hexdigest()[:32]
+        path = folder and folder / f"fastnn-{key}.o"
         found = _read(path)
-        symbol, code = found or _object_code(name, bits)
-        engine = _engine()[1]
-        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        engine.finalize_object()
+        code = found or target.machine().emit_object(module(kind, name, itemsize, target))
+        _linker().add_object_file(llvm.ObjectFileRef.from_data(code))
+        _linker().finalize_object()
         if found is None:
-            _write(path, symbol, code)
-        _known[name, bits] = int(engine.get_function_address(symbol))
+            _write(path, code)
+        _known[kind, name, itemsize] = int(_linker().get_function_address(called))
 
 
-def address(name: str, bits: int) -> int:
-    """The address of the C function that a kernel is.
+def address(kind: str, name: str | None, itemsize: int, target: Target) -> int:
+    """The address of a kernel's C function for floats of 4 or 8 bytes.
 
-    It is compiled on a thread of its own: a signal handler's exception, raised in the
+    ``kind`` is a name of ``KINDS``, ``name`` that of a row of ``kernels/formulas``, None for the
+    products. It is compiled on a thread of its own: a signal handler's exception, raised in the
     middle of a compiler, may be swallowed there. The calling thread waits where it is not.
-
-    Parameters
-    ----------
-    name : str
-        A name of ``numba_kernels.KERNELS``.
-    bits : int
-        32 or 64, of the floats it works on.
-
-    Returns
-    -------
-    int
     """
-    if (name, bits) not in _known:
+    if (kind, name, itemsize) not in _known:
         failures: list[BaseException] = []
 
         def work() -> None:
             try:
-                _link(name, bits)
+                _link(kind, name, itemsize, target)
             except BaseException as error:  # handed over to the caller
                 failures.append(error)
 
@@ -239,13 +209,4 @@ def address(name: str, bits: int) -> int:
         helper.join()
         if failures:
             raise failures[0]
-    return _known[name, bits]
-
-
-@functools.cache
-def entry() -> Any:
-    """Call a kernel (address, eight arguments) without the GIL, subnormals being zero.
-
-    The interpreter's own pending exception, as an interrupt leaves it, surfaces here.
-    """
-    return ctypes.PYFUNCTYPE(None, *[ctypes.c_int64] * 9)(address("enter", 64))
+    return _known[kind, name, itemsize]

@@ -2,9 +2,9 @@
 
 This file is what the compiled engines are measured against, so it shares no formula
 with them: derivatives are functions of z, nothing is fused, no result is reused. To add
-an activation, a loss or an optimizer, add one row to a table below (and one in each other
-engine). Functions return new arrays in the dtype of their arguments and leave their
-arguments alone; NaN and inf flow through, and NumPy's warnings are the caller's business.
+an activation, a loss or an optimizer, add one row to a table below. Functions return new
+arrays in the dtype of their arguments and leave their arguments alone; NaN and inf flow
+through, and NumPy's warnings are the caller's business.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Activation(NamedTuple):
 def _elementwise(
     function: Callable[[Array], Array], derivative: Callable[[Array], Array]
 ) -> Activation:
-    return Activation(function, lambda z, dy: dy * derivative(z))
+    return Activation(function, lambda z, dy: dy * derivative(z).astype(z.dtype, copy=False))
 
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
@@ -39,26 +39,6 @@ _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 # Klambauer et al. 2017, "Self-Normalizing Neural Networks", to double precision.
 _SELU_ALPHA = 1.6732632423543772848
 _SELU_SCALE = 1.0507009873554804934
-
-
-def _leaky_relu(z: Array) -> Array:
-    return np.where(z > 0, z, 0.01 * z)
-
-
-def _elu(z: Array) -> Array:
-    return np.where(z > 0, z, np.expm1(z))
-
-
-def _elu_derivative(z: Array) -> Array:
-    return np.where(z > 0, 1.0, np.exp(z)).astype(z.dtype)
-
-
-def _selu(z: Array) -> Array:
-    return np.where(z > 0, _SELU_SCALE * z, _SELU_SCALE * _SELU_ALPHA * np.expm1(z))
-
-
-def _selu_derivative(z: Array) -> Array:
-    return np.where(z > 0, _SELU_SCALE, _SELU_SCALE * _SELU_ALPHA * np.exp(z)).astype(z.dtype)
 
 
 def _normal_cdf(z: Array) -> Array:
@@ -81,18 +61,6 @@ def _softplus(z: Array) -> Array:
     return np.logaddexp(z, z.dtype.type(0))
 
 
-def _silu(z: Array) -> Array:
-    return z * _sigmoid(z)
-
-
-def _silu_derivative(z: Array) -> Array:
-    return _sigmoid(z) + z * _sigmoid_derivative(z)
-
-
-def _mish(z: Array) -> Array:
-    return z * np.tanh(_softplus(z))
-
-
 def _mish_derivative(z: Array) -> Array:
     return np.tanh(_softplus(z)) + z * (1 - np.tanh(_softplus(z)) ** 2) * _sigmoid(z)
 
@@ -103,14 +71,6 @@ def _hard_sigmoid(z: Array) -> Array:
 
 def _hard_sigmoid_derivative(z: Array) -> Array:
     return (np.abs(z) < 3) / z.dtype.type(6)
-
-
-def _hard_swish(z: Array) -> Array:
-    return z * _hard_sigmoid(z)
-
-
-def _hard_swish_derivative(z: Array) -> Array:
-    return _hard_sigmoid(z) + z * _hard_sigmoid_derivative(z)
 
 
 def _log_softmax(z: Array) -> Array:
@@ -129,27 +89,40 @@ def _softmax_backward(z: Array, dy: Array) -> Array:
 
 ACTIVATIONS: dict[str, Activation] = {
     "identity": _elementwise(np.copy, np.ones_like),
-    "relu": _elementwise(lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(z.dtype)),
-    "leaky_relu": _elementwise(_leaky_relu, lambda z: np.where(z > 0, 1.0, 0.01).astype(z.dtype)),
-    "elu": _elementwise(_elu, _elu_derivative),
-    "selu": _elementwise(_selu, _selu_derivative),
+    "relu": _elementwise(lambda z: np.maximum(z, 0), lambda z: z > 0),
+    "leaky_relu": _elementwise(
+        lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01)
+    ),
+    "elu": _elementwise(
+        lambda z: np.where(z > 0, z, np.expm1(z)), lambda z: np.where(z > 0, 1, np.exp(z))
+    ),
+    "selu": _elementwise(
+        lambda z: _SELU_SCALE * np.where(z > 0, z, _SELU_ALPHA * np.expm1(z)),
+        lambda z: _SELU_SCALE * np.where(z > 0, 1, _SELU_ALPHA * np.exp(z)),
+    ),
     "gelu": _elementwise(
         lambda z: z * _normal_cdf(z), lambda z: _normal_cdf(z) + z * _normal_pdf(z)
     ),
-    "silu": _elementwise(_silu, _silu_derivative),
-    "mish": _elementwise(_mish, _mish_derivative),
+    "silu": _elementwise(
+        lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) + z * _sigmoid_derivative(z)
+    ),
+    "mish": _elementwise(lambda z: z * np.tanh(_softplus(z)), _mish_derivative),
     "softplus": _elementwise(_softplus, _sigmoid),
     "sigmoid": _elementwise(_sigmoid, _sigmoid_derivative),
     "tanh": _elementwise(np.tanh, lambda z: 1 - np.tanh(z) ** 2),
     "softsign": _elementwise(lambda z: z / (1 + np.abs(z)), lambda z: 1 / (1 + np.abs(z)) ** 2),
     "hard_sigmoid": _elementwise(_hard_sigmoid, _hard_sigmoid_derivative),
-    "hard_swish": _elementwise(_hard_swish, _hard_swish_derivative),
+    "hard_swish": _elementwise(
+        lambda z: z * _hard_sigmoid(z), lambda z: _hard_sigmoid(z) + z * _hard_sigmoid_derivative(z)
+    ),
+    "hard_tanh": _elementwise(lambda z: np.clip(z, -1, 1), lambda z: np.abs(z) < 1),
+    "sine": _elementwise(np.sin, np.cos),
     "softmax": Activation(_softmax, _softmax_backward),
 }
 
 
 def activation(row: Any) -> Activation:
-    """The row of that name, or that of a user's function (``fastnn.engines.CustomFunction``)."""
+    """The row of that name, or that of a user's function (``contract.CustomFunction``)."""
     return ACTIVATIONS[row] if isinstance(row, str) else _elementwise(row.value, row.slope)
 
 
@@ -157,28 +130,14 @@ def activation(row: Any) -> Activation:
 
 
 class Loss(NamedTuple):
-    """ℓ by element, its derivative by the output o, and what a sum of ℓ is divided by.
+    """ℓ by element, and its derivative by the output o.
 
     ``value(o, t, parameter)`` and ``derivative(o, t, parameter)`` are (n, outputs), t the
-    target as an array of that shape (labels become one-hot rows). ``divisor(weight_sum,
-    outputs)`` turns Σ w·ℓ into the loss.
+    target as an array of that shape (labels become one-hot rows).
     """
 
     value: Callable[[Array, Array, float], Array]
     derivative: Callable[[Array, Array, float], Array]
-    divisor: Callable[[float, int], float]
-
-
-def _mean_of_elements(weight_sum: float, outputs: int) -> float:
-    return weight_sum * outputs
-
-
-def _mean_of_rows(weight_sum: float, outputs: int) -> float:
-    return weight_sum
-
-
-def _sum(weight_sum: float, outputs: int) -> float:
-    return 1.0
 
 
 def _huber(o: Array, t: Array, delta: float) -> Array:
@@ -192,6 +151,18 @@ def _quantile(o: Array, t: Array, q: float) -> Array:
 
 def _quantile_derivative(o: Array, t: Array, q: float) -> Array:
     return np.where(o > t, 1 - q, np.where(o < t, -q, 0 * (o - t))).astype(o.dtype)
+
+
+def _log_cosh(o: Array, t: Array, _: float) -> Array:
+    return np.logaddexp(o - t, t - o) - math.log(2)  # cosh e = (exp e + exp -e) / 2
+
+
+def _sign(t: Array) -> Array:
+    return np.where(t > 0, 1, -1).astype(t.dtype)
+
+
+def _hinge_derivative(o: Array, t: Array, _: float) -> Array:
+    return np.where(_sign(t) * o < 1, -_sign(t), 0).astype(o.dtype)
 
 
 def _cross_entropy(o: Array, t: Array, bound: float) -> Array:
@@ -219,111 +190,138 @@ def _binary_cross_entropy_of_probabilities(o: Array, t: Array, _: float) -> Arra
 
 
 LOSSES: dict[str, Loss] = {
-    "mse": Loss(lambda o, t, _: (o - t) ** 2, lambda o, t, _: 2 * (o - t), _mean_of_elements),
-    "mae": Loss(lambda o, t, _: np.abs(o - t), lambda o, t, _: np.sign(o - t), _mean_of_elements),
-    "huber": Loss(_huber, lambda o, t, delta: np.clip(o - t, -delta, delta), _mean_of_elements),
-    "quantile": Loss(_quantile, _quantile_derivative, _mean_of_elements),
-    "poisson": Loss(
-        lambda o, t, _: np.exp(o) - t * o, lambda o, t, _: np.exp(o) - t, _mean_of_elements
-    ),
-    "sum_squares": Loss(lambda o, t, _: (o - t) ** 2, lambda o, t, _: 2 * (o - t), _sum),
-    "cross_entropy": Loss(_cross_entropy, _cross_entropy_derivative, _mean_of_rows),
-    "binary_cross_entropy": Loss(
-        _binary_cross_entropy, lambda o, t, _: _sigmoid(o) - t, _mean_of_elements
-    ),
+    "mse": Loss(lambda o, t, _: (o - t) ** 2, lambda o, t, _: 2 * (o - t)),
+    "mae": Loss(lambda o, t, _: np.abs(o - t), lambda o, t, _: np.sign(o - t)),
+    "huber": Loss(_huber, lambda o, t, delta: np.clip(o - t, -delta, delta)),
+    "quantile": Loss(_quantile, _quantile_derivative),
+    "log_cosh": Loss(_log_cosh, lambda o, t, _: np.tanh(o - t)),
+    "poisson": Loss(lambda o, t, _: np.exp(o) - t * o, lambda o, t, _: np.exp(o) - t),
+    "hinge": Loss(lambda o, t, _: np.maximum(0, 1 - _sign(t) * o), _hinge_derivative),
+    "sum_squares": Loss(lambda o, t, _: (o - t) ** 2, lambda o, t, _: 2 * (o - t)),
+    "cross_entropy": Loss(_cross_entropy, _cross_entropy_derivative),
+    "binary_cross_entropy": Loss(_binary_cross_entropy, lambda o, t, _: _sigmoid(o) - t),
     "cross_entropy_of_probabilities": Loss(
-        lambda o, t, _: -t * _clamped_log(o),
-        lambda o, t, _: -t / np.maximum(o, 1e-12),
-        _mean_of_rows,
+        lambda o, t, _: -t * _clamped_log(o), lambda o, t, _: -t / np.maximum(o, 1e-12)
     ),
     "binary_cross_entropy_of_probabilities": Loss(
         _binary_cross_entropy_of_probabilities,
         lambda o, t, _: (o - t) / np.maximum(o * (1 - o), 1e-12),
-        _mean_of_elements,
     ),
 }
 
 
 def loss(row: Any) -> Loss:
-    """The row of that name, or that of a user's function (``fastnn.engines.CustomFunction``)."""
+    """The row of that name, or that of a user's function (``contract.CustomFunction``)."""
     if isinstance(row, str):
         return LOSSES[row]
-    return Loss(lambda o, t, _: row.value(o, t), lambda o, t, _: row.slope(o, t), _mean_of_elements)
+    return Loss(lambda o, t, _: row.value(o, t), lambda o, t, _: row.slope(o, t))
 
 
 # --------------------------------------------------------------------------- optimizers
 
 Moments = tuple[Array, ...]
-Update = Callable[[Array, Array, Moments, Any, float, int], tuple[Array, Moments]]
-
-# Each row is the rule that PyTorch documents for the optimizer of that name:
-# (p, g, moments, OptimizerSpec, rate, step) -> (new p, new moments).
+Change = tuple[Array, Moments]
 
 
-def _sgd(
-    p: Array, g: Array, moments: Moments, spec: Any, rate: float, step: int
-) -> tuple[Array, Moments]:
-    g = g + spec.weight_decay * p
-    if not moments:
-        return p - rate * g, ()
-    if spec.rate_in_velocity:
-        velocity = spec.momentum * moments[0] + rate * g
-        change = spec.momentum * velocity + rate * g if spec.nesterov else velocity
-        return p - change, (velocity,)
-    velocity = spec.momentum * moments[0] + g
-    direction = g + spec.momentum * velocity if spec.nesterov else velocity
-    return p - rate * direction, (velocity,)
+class Optimizer(NamedTuple):
+    """``change(g, moments, rate, t, *numbers)``: what update t takes away, and the new moments.
+
+    The numbers are in the order of the contract's row. Weight decay joins the gradient g,
+    unless it is decoupled (Loshchilov & Hutter 2019) and shrinks the parameters before.
+    """
+
+    change: Callable[..., Change]
+    decoupled: bool = False
 
 
-def _rmsprop(
-    p: Array, g: Array, moments: Moments, spec: Any, rate: float, step: int
-) -> tuple[Array, Moments]:
-    g = g + spec.weight_decay * p
-    v = spec.beta_2 * moments[0] + (1 - spec.beta_2) * g**2
-    direction = g / (np.sqrt(v) + spec.epsilon)
-    if len(moments) == 1:
-        return p - rate * direction, (v,)
-    velocity = spec.momentum * moments[1] + direction
-    return p - rate * velocity, (v, velocity)
+# The rules of momentum, RMSprop, Adagrad, Adam and NAdam are those that PyTorch documents.
 
 
-def _adagrad(
-    p: Array, g: Array, moments: Moments, spec: Any, rate: float, step: int
-) -> tuple[Array, Moments]:
-    g = g + spec.weight_decay * p
+def _momentum(g: Array, moments: Moments, rate: Any, t: int, momentum: float) -> Change:
+    velocity = momentum * moments[0] + g
+    return rate * velocity, (velocity,)
+
+
+def _nesterov(g: Array, moments: Moments, rate: Any, t: int, momentum: float) -> Change:
+    velocity = momentum * moments[0] + g
+    return rate * (g + momentum * velocity), (velocity,)
+
+
+# Sutskever et al. 2013, equations 1 to 4, with the sign of the velocity reversed
+def _velocity(g: Array, moments: Moments, rate: Any, t: int, momentum: float) -> Change:
+    velocity = momentum * moments[0] + rate * g
+    return velocity, (velocity,)
+
+
+def _nesterov_velocity(g: Array, moments: Moments, rate: Any, t: int, momentum: float) -> Change:
+    velocity = momentum * moments[0] + rate * g
+    return momentum * velocity + rate * g, (velocity,)
+
+
+def _rmsprop(g: Array, moments: Moments, rate: Any, t: int, *numbers: float) -> Change:
+    beta_2, epsilon = numbers
+    v = beta_2 * moments[0] + (1 - beta_2) * g**2
+    return rate * g / (np.sqrt(v) + epsilon), (v,)
+
+
+def _rmsprop_momentum(g: Array, moments: Moments, rate: Any, t: int, *numbers: float) -> Change:
+    beta_2, epsilon, momentum = numbers
+    v = beta_2 * moments[0] + (1 - beta_2) * g**2
+    velocity = momentum * moments[1] + g / (np.sqrt(v) + epsilon)
+    return rate * velocity, (v, velocity)
+
+
+def _adagrad(g: Array, moments: Moments, rate: Any, t: int, epsilon: float) -> Change:
     total = moments[0] + g**2
-    return p - rate * g / (np.sqrt(total) + spec.epsilon), (total,)
+    return rate * g / (np.sqrt(total) + epsilon), (total,)
 
 
-def _adam_without_decay(
-    p: Array, g: Array, moments: Moments, spec: Any, rate: float, step: int
-) -> tuple[Array, Moments]:
-    m = spec.beta_1 * moments[0] + (1 - spec.beta_1) * g
-    v = spec.beta_2 * moments[1] + (1 - spec.beta_2) * g**2
-    if spec.epsilon_hat:
-        rate_t = rate * math.sqrt(1 - spec.beta_2**step) / (1 - spec.beta_1**step)
-        return p - rate_t * m / (np.sqrt(v) + spec.epsilon), (m, v)
-    m_hat = m / (1 - spec.beta_1**step)
-    v_hat = v / (1 - spec.beta_2**step)
-    return p - rate * m_hat / (np.sqrt(v_hat) + spec.epsilon), (m, v)
+def _means(g: Array, moments: Moments, beta_1: float, beta_2: float) -> Moments:
+    m, v = moments
+    return beta_1 * m + (1 - beta_1) * g, beta_2 * v + (1 - beta_2) * g**2
 
 
-def _adam(
-    p: Array, g: Array, moments: Moments, spec: Any, rate: float, step: int
-) -> tuple[Array, Moments]:
-    return _adam_without_decay(p, g + spec.weight_decay * p, moments, spec, rate, step)
+def _adam(g: Array, moments: Moments, rate: Any, t: int, *numbers: float) -> Change:
+    beta_1, beta_2, epsilon = numbers
+    m, v = _means(g, moments, beta_1, beta_2)
+    m_hat, v_hat = m / (1 - beta_1**t), v / (1 - beta_2**t)
+    return rate * m_hat / (np.sqrt(v_hat) + epsilon), (m, v)
 
 
-def _adamw(
-    p: Array, g: Array, moments: Moments, spec: Any, rate: float, step: int
-) -> tuple[Array, Moments]:
-    return _adam_without_decay(p * (1 - rate * spec.weight_decay), g, moments, spec, rate, step)
+def _adam_hat(g: Array, moments: Moments, rate: Any, t: int, *numbers: float) -> Change:
+    beta_1, beta_2, epsilon = numbers
+    m, v = _means(g, moments, beta_1, beta_2)
+    rate_t = rate * (math.sqrt(1 - beta_2**t) / (1 - beta_1**t))
+    return rate_t * m / (np.sqrt(v) + epsilon), (m, v)
 
 
-OPTIMIZERS: dict[str, Update] = {
-    "sgd": _sgd,
-    "rmsprop": _rmsprop,
-    "adagrad": _adagrad,
-    "adam": _adam,
-    "adamw": _adamw,
+def _nadam(g: Array, moments: Moments, rate: Any, t: int, *numbers: float) -> Change:
+    beta_1, beta_2, epsilon, momentum_decay = numbers
+    m, v = _means(g, moments, beta_1, beta_2)
+    mu = beta_1 * (1 - 0.5 * 0.96 ** (momentum_decay * np.arange(1, t + 2)))  # mu_1 … mu_t+1
+    of_m, of_g = float(mu[t] / (1 - mu.prod())), float((1 - mu[t - 1]) / (1 - mu[:t].prod()))
+    v_hat = v / (1 - beta_2**t)
+    return rate * (of_m * m + of_g * g) / (np.sqrt(v_hat) + epsilon), (m, v)
+
+
+# Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2
+def _lion(g: Array, moments: Moments, rate: Any, t: int, beta_1: float, beta_2: float) -> Change:
+    (m,) = moments
+    return rate * np.sign(beta_1 * m + (1 - beta_1) * g), (beta_2 * m + (1 - beta_2) * g,)
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(lambda g, moments, rate, t: (rate * g, ())),
+    "momentum": Optimizer(_momentum),
+    "nesterov": Optimizer(_nesterov),
+    "velocity": Optimizer(_velocity),
+    "nesterov_velocity": Optimizer(_nesterov_velocity),
+    "rmsprop": Optimizer(_rmsprop),
+    "rmsprop_momentum": Optimizer(_rmsprop_momentum),
+    "adagrad": Optimizer(_adagrad),
+    "adam": Optimizer(_adam),
+    "adamw": Optimizer(_adam, decoupled=True),
+    "adam_hat": Optimizer(_adam_hat),
+    "nadam": Optimizer(_nadam),
+    "lion": Optimizer(_lion, decoupled=True),
 }

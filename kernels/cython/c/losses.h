@@ -1,90 +1,8 @@
-/* losses.h: one row per loss: its value and its derivative with respect to the output.
+/* losses.h: a loss over rows: its value, and its derivative with respect to the output.
  *
- * A loss of single elements is l_name(o, t, parameter, &derivative), a table row, and no
- * more. The cross-entropy from logits looks at whole rows and stands on its own below.
- * All work on groups of up to BLOCK rows, given as blocks of 16 outputs. */
-
-INLINE V l_mse(V o, V t, T parameter, V *derivative)
-{
-    (void)parameter;
-    *derivative = 2 * (o - t);
-    return (o - t) * (o - t);
-}
-#define l_sum_squares l_mse
-
-INLINE V l_mae(V o, V t, T parameter, V *derivative)
-{
-    (void)parameter;
-    const V e = o - t;
-    *derivative = choose(e > ZERO, ONE, choose(e < ZERO, -ONE, e));
-    return absolute(e);
-}
-
-INLINE V l_huber(V o, V t, T delta, V *derivative)
-{
-    const V e = o - t, size = absolute(e);
-    *derivative = choose(size > splat(delta), copy_sign(splat(delta), e), e);
-    return choose(size > splat(delta), delta * (size - delta * (T)0.5), e * e * (T)0.5);
-}
-
-INLINE V l_quantile(V o, V t, T q, V *derivative)
-{
-    const V e = t - o;
-    *derivative = choose(e > ZERO, splat(-q), choose(e < ZERO, splat(1 - q), e));
-    return e * choose(e > ZERO, splat(q), splat(q - 1));
-}
-
-INLINE V l_poisson(V o, V t, T parameter, V *derivative)
-{
-    (void)parameter;
-    const V e = vexp(o);
-    *derivative = e - t;
-    return e - t * o;
-}
-
-INLINE V l_binary_cross_entropy(V z, V t, T bound, V *derivative)
-{
-    const V e = exp_negative(-absolute(z)), most = splat(bound > 0 ? bound : (T)INFINITY);
-    *derivative = choose(z < ZERO, e, ONE) / (e + (T)1) - t;
-    const V value = at_least(z, 0) - z * t + log1p_unit(e);
-    return choose(value > most, most, value);
-}
-
-/* log p for 0 <= p <= 1, not below -100 (PyTorch's BCELoss) */
-INLINE V clamped_log(V p)
-{
-    return choose(p < splat(SMALLEST_NORMAL), splat(-100), at_least(vlog(p), -100));
-}
-
-INLINE V l_binary_cross_entropy_of_probabilities(V p, V t, T parameter, V *derivative)
-{
-    (void)parameter;
-    *derivative = (p - t) / at_least(p * (1 - p), (T)1e-12);
-    return -t * clamped_log(p) - (1 - t) * clamped_log(1 - p);
-}
-
-INLINE V l_cross_entropy_of_probabilities(V p, V t, T parameter, V *derivative)
-{
-    (void)parameter;
-    *derivative = -t / at_least(p, (T)1e-12);
-    return -t * clamped_log(p);
-}
-
-/* What the sum over rows and outputs is divided by. */
-enum Normaliser { WEIGHT_TIMES_OUTPUTS, WEIGHT, NOTHING };
-
-/* In the order of the contract (fastnn/engines.py). */
-#define LOSSES(ELEMENTS, ROWS) \
-    ELEMENTS(mse, WEIGHT_TIMES_OUTPUTS) \
-    ELEMENTS(mae, WEIGHT_TIMES_OUTPUTS) \
-    ELEMENTS(huber, WEIGHT_TIMES_OUTPUTS) \
-    ELEMENTS(quantile, WEIGHT_TIMES_OUTPUTS) \
-    ELEMENTS(poisson, WEIGHT_TIMES_OUTPUTS) \
-    ELEMENTS(sum_squares, NOTHING) \
-    ROWS(cross_entropy, WEIGHT) \
-    ELEMENTS(binary_cross_entropy, WEIGHT_TIMES_OUTPUTS) \
-    ELEMENTS(cross_entropy_of_probabilities, WEIGHT) \
-    ELEMENTS(binary_cross_entropy_of_probabilities, WEIGHT_TIMES_OUTPUTS)
+ * Losses of single elements are kernels of rows.h. The cross-entropy from logits looks at whole
+ * rows and stands on its own below. All work on groups of up to BLOCK rows, given as blocks of
+ * 16 outputs. */
 
 /* A group of rows: row r's outputs are output[block * stride + r * BLOCK + lane]. */
 typedef struct {
@@ -96,38 +14,7 @@ typedef struct {
     T weight[BLOCK];
     T scale[BLOCK]; /* of the delta: weight / normaliser */
     T parameter;
-    void *custom; /* LossElements of the user's, or NULL */
 } Group;
-
-/* value and derivative of n elements */
-typedef void LossElements(const T *output, const T *target, T *value, T *derivative, int64_t n,
-                          T parameter);
-
-#define DEFINE_ELEMENTS(name, normaliser) \
-    OUTLINE void name##_elements(const T *output, const T *target, T *value, T *derivative, \
-                                 int64_t n, T parameter) \
-    { \
-        V d; \
-        for (int64_t i = 0; i < n; i += LANES) { \
-            store(value + i, l_##name(load(output + i), load(target + i), parameter, &d)); \
-            store(derivative + i, d); \
-        } \
-    }
-#define SKIP(name, normaliser)
-LOSSES(DEFINE_ELEMENTS, SKIP)
-
-typedef struct {
-    LossElements *elements; /* NULL: cross_entropy */
-    enum Normaliser normaliser;
-} Loss;
-
-#define ELEMENTS_ENTRY(name, normaliser) {name##_elements, normaliser},
-#define ROWS_ENTRY(name, normaliser) {NULL, normaliser},
-#define NAME(name, normaliser) #name,
-/* The row after the last is the user's own: its function stands in the recipe. */
-static const Loss losses[] = {LOSSES(ELEMENTS_ENTRY, ROWS_ENTRY){NULL, WEIGHT_TIMES_OUTPUTS}};
-static const char *const loss_names[] = {LOSSES(NAME, NAME) NULL};
-#undef NAME
 
 /* The targets of one block as (row, lane), zero beyond the outputs; labels become one-hot. */
 INLINE void gather_target(const Group *group, int64_t block, T *target)
@@ -258,7 +145,7 @@ OUTLINE double cross_entropy_loss(const Group *group)
     V sum = ZERO;
     EACH_VECTOR
     {
-        const V value = load(mass + v) * vlog(load(total + v)) + load(rest + v);
+        const V value = load(mass + v) * log_positive(load(total + v)) + load(rest + v);
         const V bounded =
             group->parameter > 0 ? smaller_or_second(splat(group->parameter), value) : value;
         sum += keep(lane_numbers((I)v) < (I)group->rows, bounded * load(group->weight + v));
@@ -277,19 +164,16 @@ OUTLINE void clear_delta(const Group *group)
 }
 
 /* 1 / what the loss is divided by; 0 where the weights sum to zero. */
-static double inverse_of(int loss, int per_row, double weight_sum, int64_t outputs)
+static double inverse_of(Divisor divisor, double weight_sum, int64_t outputs)
 {
-    enum Normaliser normaliser = losses[loss].normaliser;
-    if (per_row && normaliser == WEIGHT_TIMES_OUTPUTS)
-        normaliser = WEIGHT;
-    return weight_sum <= 0               ? 0
-           : normaliser == NOTHING       ? 1
-           : normaliser == WEIGHT        ? 1 / weight_sum
-                                         : 1 / (weight_sum * (double)outputs);
+    return weight_sum <= 0         ? 0
+           : divisor == BY_NOTHING ? 1
+           : divisor == BY_ROWS    ? 1 / weight_sum
+                                   : 1 / (weight_sum * (double)outputs);
 }
 
-INLINE double group_loss(int loss, const Group *group)
+/* By the function of single elements, or as a cross-entropy of logits if there is none. */
+INLINE double group_loss(LossElements *elements, const Group *group)
 {
-    LossElements *elements = group->custom ? (LossElements *)group->custom : losses[loss].elements;
     return elements ? elements_loss(elements, group) : cross_entropy_loss(group);
 }

@@ -1,141 +1,120 @@
 /* plain.h: single kernels on row-major arrays, for those who embed them.
  *
- * Each packs a slab of rows into the blocked layout and calls the same tile as the trainer.
- * All return 0, or -1 if memory ran out (nothing is written then). */
+ * A product is a network of one layer that lives for the call, so its loops are the trainer's.
+ * All return 0, or -1 if memory ran out (nothing is written then). Sums over nothing are zero. */
 
 enum { SLAB = 256 };
 
-/* panels [columns/16][rows][16] of a row-major matrix (rows, columns), zero-padded */
-static void pack_panels(const T *matrix, int64_t rows, int64_t columns, T *panels)
+/* One dense layer with these weights (in, out) and, unless it is NULL, this bias. */
+static int one_layer(Network *network, const KernelTable *kernels, int64_t in, int64_t out,
+                     const T *weight, const T *bias, int activation)
 {
-    for (int64_t r = 0; r < rows; r++)
-        gather_row(matrix + r * columns, columns, panels + r * BLOCK, rows * BLOCK);
-}
-
-/* the same of its transpose: panels [rows/16][columns][16] */
-static void pack_transposed(const T *matrix, int64_t rows, int64_t columns, T *panels)
-{
-    for (int64_t r = 0; r < rows; r += BLOCK)
-        for (int64_t c = 0; c < columns; c += BLOCK)
-            for (int64_t o = c; o < smaller(c + BLOCK, columns); o++)
-                for (int64_t i = 0; i < BLOCK; i++)
-                    panels[(r / BLOCK * columns + o) * BLOCK + i] =
-                        r + i < rows ? matrix[(r + i) * columns + o] : 0;
-}
-
-/* out (rows, columns) = f(X (rows, depth) panels + bias) */
-static int multiply_plain(const T *X, int64_t rows, int64_t depth, const T *panels,
-                          int64_t columns, const T *bias, int activation, T *out)
-{
-    const int64_t stride = block_stride(smaller(rows, SLAB));
-    const int64_t x_blocks = (depth + BLOCK - 1) / BLOCK, y_blocks = (columns + BLOCK - 1) / BLOCK;
-    T *x = allocate((x_blocks + y_blocks) * stride);
-    if (!x)
+    *network = (Network){.kernels = kernels};
+    if (fastnn_network_begin(network, 1))
         return -1;
-    T *y = x + x_blocks * stride;
-    for (int64_t r0 = 0; r0 < rows; r0 += SLAB) {
-        const int64_t count = smaller(SLAB, rows - r0);
-        for (int64_t r = 0; r < count; r++)
-            gather_row(X + (r0 + r) * depth, depth, x + r * BLOCK, stride);
-        for (int64_t block = 0; block < y_blocks; block += PANELS) {
-            const int64_t width = smaller(PANELS, y_blocks - block);
-            _Alignas(64) T start[PANELS * BLOCK] = {0};
-            if (bias)
-                memcpy(start, bias + block * BLOCK,
-                       (size_t)smaller(width * BLOCK, columns - block * BLOCK) * sizeof(T));
-            multiply_panels(x, stride, NULL, panels + block * depth * BLOCK, width, depth, start,
-                            BLOCK, y + block * stride, stride, count);
-            for (int64_t j = block; activation != ACTIVATION_identity && j < block + width; j++)
-                activations[activation].forward(y + j * stride, NULL, count * BLOCK);
-        }
-        if (activation == ACTIVATION_softmax)
-            softmax_rows(y, stride, columns, count);
-        for (int64_t r = 0; r < count; r++)
-            scatter_row(y + r * BLOCK, stride, out + (r0 + r) * columns, columns);
-    }
-    free(x);
+    Layer *layer = network->layers;
+    layer->kind = KIND_dense;
+    layer->in = in;
+    layer->out = out;
+    layer->activation = activation;
+    layer->tensor[DENSE_WEIGHT].present = 1;
+    if (fastnn_network_lay(network, sizeof(T)))
+        return -1;
+    if (weight)
+        pack(network, weight, network->parameters);
+    if (bias)
+        memcpy((T *)network->parameters + layer->tensor[DENSE_BIAS].at, bias,
+               (size_t)out * sizeof(T));
     return 0;
 }
 
-OUTLINE int plain_linear_forward(const void *X, const void *weight, const void *bias,
-                                 int activation, void *out, int64_t rows, int64_t in,
-                                 int64_t out_features)
+/* out (rows, out_features) = f(X W + b) */
+static int plain_linear_forward(const KernelTable *kernels, const void *X, const void *weight,
+                                const void *bias, int activation, void *out, int64_t rows,
+                                int64_t in, int64_t out_features)
 {
-    const unsigned environment = flush_subnormals();
-    T *panels = allocate((out_features + BLOCK) * in);
-    int status = -1;
-    if (panels) {
-        pack_panels(weight, in, out_features, panels);
-        status = multiply_plain(X, rows, in, panels, out_features, bias, activation, out);
-    }
-    free(panels);
-    restore_subnormals(environment);
+    Network network;
+    int status = one_layer(&network, kernels, in, out_features, weight, bias, activation);
+    if (!status)
+        status = predict(&network, X, out, 0, rows, NULL);
+    fastnn_network_free(&network);
     return status;
 }
 
 /* weight_gradient (in, out) = X^T delta, bias_gradient = sum over rows of delta */
-static int gradient_plain(const T *X, const T *delta, T *weight_gradient, T *bias_gradient_,
-                          int64_t rows, int64_t in, int64_t out)
+static int gradient_plain(const KernelTable *kernels, const T *X, const T *delta,
+                          T *weight_gradient, T *bias_gradient, int64_t rows, int64_t in,
+                          int64_t out)
 {
-    const int64_t x_blocks = (in + BLOCK - 1) / BLOCK, d_blocks = (out + BLOCK - 1) / BLOCK;
-    const int64_t stride = block_stride(smaller(rows, SLAB));
-    const int64_t sums = (x_blocks * BLOCK * d_blocks + d_blocks) * BLOCK;
-    T *memory = allocate((x_blocks + d_blocks) * stride + sums);
-    if (!memory)
+    Network network; /* whose parameters are the gradient */
+    if (one_layer(&network, kernels, in, out, NULL, NULL, ACTIVATION_identity)) {
+        fastnn_network_free(&network);
         return -1;
-    T *x = memory, *d = x + x_blocks * stride, *weights = d + d_blocks * stride;
-    T *biases = weights + x_blocks * BLOCK * d_blocks * BLOCK;
-    memset(weights, 0, (size_t)sums * sizeof(T));
-    for (int64_t r0 = 0; r0 < rows; r0 += SLAB) {
-        const int64_t count = smaller(SLAB, rows - r0);
-        for (int64_t r = 0; r < count; r++) {
-            if (weight_gradient)
-                gather_row(X + (r0 + r) * in, in, x + r * BLOCK, stride);
-            gather_row(delta + (r0 + r) * out, out, d + r * BLOCK, stride);
-        }
-        for (int64_t o = 0; o < d_blocks; o++) {
-            for (int64_t i = 0; weight_gradient && i < x_blocks; i++) {
-                T *tile = weights + (i * d_blocks + o) * BLOCK * BLOCK;
-                const Source from = {.a = x + i * stride, .a_block = BLOCK * BLOCK};
-                BY_HEIGHT(features_tile, smaller(BLOCK, in - i * BLOCK), &from, d + o * stride,
-                          count, tile, BLOCK, tile);
-            }
-            bias_gradient(d + o * stride, count, biases + o * BLOCK, biases + o * BLOCK);
-        }
     }
-    for (int64_t i = 0; weight_gradient && i < in; i++)
-        scatter_row(weights + (i / BLOCK * d_blocks * BLOCK + i % BLOCK) * BLOCK, BLOCK * BLOCK,
-                    weight_gradient + i * out, out);
-    if (bias_gradient_)
-        scatter_row(biases, BLOCK, bias_gradient_, out);
-    free(memory);
-    return 0;
+    Layer *layer = network.layers;
+    const int64_t stride = block_stride(smaller(rows, SLAB));
+    const int64_t work = PANELS * (BLOCK * BLOCK + BLOCK);
+    T *memory = allocate((layer->in_blocks + layer->out_blocks) * stride + work);
+    if (memory) {
+        void *activation[2] = {memory, NULL};
+        void *deltas[2] = {NULL, memory + layer->in_blocks * stride};
+        T *scratch = memory + (layer->in_blocks + layer->out_blocks) * stride;
+        const Workspace space = {.activation = activation, .delta = deltas, .stride = stride};
+        layer->tensor[DENSE_BIAS].present = 1;
+        for (int64_t r0 = 0; r0 < rows; r0 += SLAB) {
+            const int64_t count = smaller(SLAB, rows - r0);
+            for (int64_t r = 0; r < count; r++) {
+                gather_row(X + (r0 + r) * in, in, rows_of(activation, 0, r), stride);
+                gather_row(delta + (r0 + r) * out, out, rows_of(deltas, 1, r), stride);
+            }
+            for (int64_t o = 0; o < layer->out_blocks; o += PANELS)
+                for (int64_t i = 0; i == 0 || i < layer->in_blocks; i++) { /* once for biases */
+                    const Tile tile = {0, (int32_t)o, (int32_t)i,
+                                       (int32_t)smaller(PANELS, layer->out_blocks - o), 0};
+                    accumulate_runs(&network, &space, &tile, count, r0 == 0, network.parameters,
+                                    scratch);
+                }
+        }
+        layer->tensor[DENSE_BIAS].present = 0;
+        if (weight_gradient)
+            unpack(&network, network.parameters, weight_gradient);
+        if (bias_gradient)
+            memcpy(bias_gradient, (T *)network.parameters + layer->tensor[DENSE_BIAS].at,
+                   (size_t)out * sizeof(T));
+    }
+    const int status = memory ? 0 : -1;
+    fastnn_release(memory);
+    fastnn_network_free(&network);
+    return status;
 }
 
-OUTLINE int plain_linear_backward(const void *X, const void *weight, const void *delta,
-                                  void *input_delta, void *weight_gradient, void *bias_gradient_,
-                                  int64_t rows, int64_t in, int64_t out_features)
+OUTLINE int plain_linear_backward(const KernelTable *kernels, const void *X, const void *weight,
+                                  const void *delta, void *input_delta, void *weight_gradient,
+                                  void *bias_gradient, int64_t rows, int64_t in,
+                                  int64_t out_features)
 {
     const unsigned environment = flush_subnormals();
     int status = 0;
     if (input_delta) {
-        T *panels = allocate((in + BLOCK) * out_features);
-        status = -1;
-        if (panels) {
-            pack_transposed(weight, in, out_features, panels);
-            status = multiply_plain(delta, rows, out_features, panels, in, NULL,
-                                    ACTIVATION_identity, input_delta);
-        }
-        free(panels);
+        T *transposed = allocate(in * out_features);
+        for (int64_t i = 0; transposed && i < in; i++)
+            for (int64_t o = 0; o < out_features; o++)
+                transposed[o * in + i] = ((const T *)weight)[i * out_features + o];
+        status = transposed ? plain_linear_forward(kernels, delta, transposed, NULL,
+                                                   ACTIVATION_identity, input_delta, rows,
+                                                   out_features, in)
+                            : -1;
+        fastnn_release(transposed);
     }
-    if (!status && (weight_gradient || bias_gradient_))
-        status = gradient_plain(X, delta, weight_gradient, bias_gradient_, rows, in, out_features);
+    if (!status && (weight_gradient || bias_gradient))
+        status = gradient_plain(kernels, X, delta, weight_gradient, bias_gradient, rows, in,
+                                out_features);
     restore_subnormals(environment);
     return status;
 }
 
-/* Runs `body` on whole blocks in place, then on a padded copy of what is left over. */
-OUTLINE int plain_activation_forward(const void *Z, int activation, void *out, int64_t rows,
+/* Whole blocks in place, then a padded copy of what is left over. */
+OUTLINE int plain_activation_forward(const KernelTable *kernels, const void *Z, int activation, void *out, int64_t rows,
                                      int64_t columns)
 {
     const unsigned environment = flush_subnormals();
@@ -151,22 +130,23 @@ OUTLINE int plain_activation_forward(const void *Z, int activation, void *out, i
             softmax_rows(row, BLOCK, columns, 1);
             scatter_row(row, BLOCK, y + r * columns, columns);
         }
-        free(row);
+        fastnn_release(row);
     } else {
+        ActivationForward *forward = (ActivationForward *)kernels->forward[activation];
         const int64_t n = rows * columns, whole = n / BLOCK * BLOCK;
         _Alignas(64) T rest[BLOCK] = {0};
         copy_lanes(rest, z + whole, n - whole);
         if (y != z)
             memmove(y, z, (size_t)whole * sizeof(T));
-        activations[activation].forward(y, NULL, whole);
-        activations[activation].forward(rest, NULL, BLOCK);
+        forward(y, NULL, whole);
+        forward(rest, NULL, BLOCK);
         copy_lanes(y + whole, rest, n - whole);
     }
     restore_subnormals(environment);
     return status;
 }
 
-OUTLINE int plain_activation_backward(const void *Z, const void *output_delta, int activation,
+OUTLINE int plain_activation_backward(const KernelTable *kernels, const void *Z, const void *output_delta, int activation,
                                       void *out, int64_t rows, int64_t columns)
 {
     const unsigned environment = flush_subnormals();
@@ -185,7 +165,7 @@ OUTLINE int plain_activation_backward(const void *Z, const void *output_delta, i
             softmax_rows_backward(d, BLOCK, y, d, BLOCK, columns, 1);
             scatter_row(d, BLOCK, delta + r * columns, columns);
         }
-        free(y);
+        fastnn_release(y);
     } else {
         _Alignas(64) T y[BLOCK], slope[BLOCK], d[BLOCK];
         for (int64_t i = 0, n = rows * columns; i < n; i += BLOCK) {
@@ -196,7 +176,7 @@ OUTLINE int plain_activation_backward(const void *Z, const void *output_delta, i
             }
             copy_lanes(y, z + i, lanes);
             copy_lanes(d, upstream + i, lanes);
-            activations[activation].forward(y, slope, BLOCK);
+            ((ActivationForward *)kernels->forward[activation])(y, slope, BLOCK);
             multiply_slope(d, slope, d, BLOCK);
             copy_lanes(delta + i, d, lanes);
         }
@@ -205,9 +185,9 @@ OUTLINE int plain_activation_backward(const void *Z, const void *output_delta, i
     return status;
 }
 
-OUTLINE int plain_loss(const void *output, const void *target, const int64_t *labels,
-                       const void *weight, int loss, double parameter, void *delta, double *value,
-                       int64_t rows, int64_t columns)
+OUTLINE int plain_loss(const KernelTable *kernels, const void *output, const void *target, const int64_t *labels,
+                       const void *weight, int loss, Divisor divisor, double parameter, void *delta,
+                       double *value, int64_t rows, int64_t columns)
 {
     const unsigned environment = flush_subnormals();
     const int64_t blocks = (columns + BLOCK - 1) / BLOCK;
@@ -219,7 +199,7 @@ OUTLINE int plain_loss(const void *output, const void *target, const int64_t *la
     double total = weight ? 0 : (double)rows, sum = 0;
     for (int64_t r = 0; weight && r < rows; r++)
         total += (double)((const T *)weight)[r];
-    const double inverse = inverse_of(loss, 0, total, columns);
+    const double inverse = inverse_of(divisor, total, columns);
     for (int64_t r0 = 0; r0 < rows; r0 += BLOCK) {
         Group group = {.output = buffer, .delta = buffer, .stride = BLOCK * BLOCK,
                        .outputs = columns, .rows = smaller(BLOCK, rows - r0),
@@ -235,45 +215,52 @@ OUTLINE int plain_loss(const void *output, const void *target, const int64_t *la
         if (inverse == 0)
             clear_delta(&group);
         else
-            sum += group_loss(loss, &group);
+            sum += group_loss((LossElements *)kernels->elements[loss], &group);
         for (int64_t r = 0; r < group.rows; r++)
             scatter_row(buffer + r * BLOCK, BLOCK * BLOCK, (T *)delta + (r0 + r) * columns,
                         columns);
     }
     *value = sum * inverse;
-    free(buffer);
+    fastnn_release(buffer);
     restore_subnormals(environment);
     return 0;
 }
 
-OUTLINE int plain_update(void *parameters, const void *gradient, void *moment_0, void *moment_1,
-                         int64_t count, const Recipe *recipe, double rate, int64_t step)
+OUTLINE int plain_update(const KernelTable *kernels, void *parameters, const void *gradient,
+                         void *const *moments, int moment_count, int64_t count,
+                         const Recipe *recipe, double rate, int64_t step)
 {
     const unsigned environment = flush_subnormals();
-    T *arrays[4] = {parameters, moment_0, moment_1, (T *)gradient};
+    Update *update = (Update *)kernels->update[recipe->rule];
+    const T *g = gradient, *w = parameters;
     const int64_t whole = count / BLOCK * BLOCK, left = count - whole;
-    _Alignas(64) T rest[4][BLOCK] = {{0}};
-    for (int i = 0; i < 4; i++)
-        if (arrays[i])
-            copy_lanes(rest[i], arrays[i] + whole, left);
-    Scalars s = step_scalars(recipe, rate, step);
+    _Alignas(64) T rest[2 + MOMENTS][BLOCK] = {{0}};
+    T *rest_moments[MOMENTS];
+    copy_lanes(rest[0], w + whole, left);
+    copy_lanes(rest[1], g + whole, left);
+    for (int i = 0; i < moment_count; i++) {
+        rest_moments[i] = rest[2 + i];
+        copy_lanes(rest_moments[i], (T *)moments[i] + whole, left);
+    }
+    const Network alone = {.step = step};
+    Scalars s = step_scalars(recipe->rule, recipe->number, rate, recipe->weight_decay,
+                             (double)step, carried_product(&alone, recipe, step));
     if (recipe->clip_norm > 0) {
         /* the norm of gradient + l2 w, then of nothing else */
         double norm = 0;
         for (int64_t i = 0; i < count; i++) {
-            const double g = (double)arrays[3][i] + recipe->l2 * (double)arrays[0][i];
-            norm += g * g;
+            const double part = (double)g[i] + recipe->l2 * (double)w[i];
+            norm += part * part;
         }
         const double clip = recipe->clip_norm / (sqrt(norm) + 1e-6);
         s.clip = (T)((clip < 1 ? clip : 1) * s.gain);
     }
     s.decay += (T)(recipe->l2 * (double)s.clip);
-    const Optimizer *optimizer = &optimizers[recipe->optimizer];
-    optimizer->update(arrays[0], arrays[1], arrays[2], arrays[3], whole, &s);
-    optimizer->update(rest[0], rest[1], rest[2], rest[3], BLOCK, &s);
-    for (int i = 0; i < 3; i++)
-        if (arrays[i])
-            copy_lanes(arrays[i] + whole, rest[i], left);
+    update(parameters, (T *const *)moments, 0, g, whole, &s);
+    update(rest[0], rest_moments, 0, rest[1], BLOCK, &s);
+    copy_lanes((T *)parameters + whole, rest[0], left);
+    for (int i = 0; i < moment_count; i++)
+        copy_lanes((T *)moments[i] + whole, rest_moments[i], left);
     restore_subnormals(environment);
     return 0;
 }

@@ -10,7 +10,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Zeroed memory, or NULL. Large blocks ask for huge pages; more than the machine has is
+/* Memory on a line of its own, or NULL; given back by fastnn_release alone. */
+static inline void *fastnn_allocate_block(uint64_t bytes)
+{
+    void *memory = NULL;
+    return posix_memalign(&memory, 64, bytes ? bytes : 64) ? NULL : memory;
+}
+
+static inline void fastnn_release(const void *memory) { free((void *)memory); }
+
+/* The same zeroed. Large blocks ask for huge pages; more than the machine has is
  * refused at once, since the kernel would promise it and kill the process later. */
 static inline void *fastnn_allocate(uint64_t bytes)
 {

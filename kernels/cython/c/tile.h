@@ -36,14 +36,6 @@ typedef struct {
 
 enum { LINE = 64, FETCH = sizeof(T) }; /* FETCH lines are a quarter of a block of b */
 
-/* Fewer than 16 features of a row as a block, zero beyond. */
-INLINE void copy_part(T *block, const T *row, int64_t features)
-{
-    for (int i = 0; i < BLOCK; i += LANES)
-        store(block + i, ZERO);
-    copy_lanes(block, row, features);
-}
-
 /* Vectors per accumulator row of a sub-tile, and its heights: what fills the register file. */
 #if VECTORS == 1
 #define COLUMNS 1
@@ -182,12 +174,10 @@ DEFINE_SUBTILE(6)
 DEFINE_SUBTILE(8)
 DEFINE_SUBTILE(16)
 
-/* One height of the tile, as sub-tiles from a row on. */
-#define SUBTILE(R, from) \
-    subtile_##R(reading, fetch && (from) == 0, copying && g == 0, &at, from, \
-                b_k + g * COLUMNS * LANES, depth, \
-                start + (from) * start_row + g * COLUMNS * LANES, start_row, \
-                c + (from) * BLOCK + g * COLUMNS * LANES);
+/* Rows first ... first + R of a tile, for some of its columns. */
+#define SUBTILE(R, first, reading, fetch, copying, from, b, K, init, init_row, c) \
+    subtile_##R(reading, (fetch) && (first) == 0, copying, from, first, b, K, \
+                (init) + (first) * (init_row), init_row, (c) + (first) * BLOCK);
 
 #define DEFINE_TILE(name, reading_, fetch_, copying_, R, SUBTILES) \
     OUTLINE void name##_##R(const Source *from, const T *b, int64_t K, const T *init, \
@@ -211,9 +201,10 @@ DEFINE_SUBTILE(16)
                 at.ahead += k / BLOCK * from->ahead_step; \
             if (copying) \
                 at.copy += k / BLOCK * from->copy_block; \
-            const T *b_k = b + k * BLOCK; \
             for (int g = 0; g < COLUMN_GROUPS; g++) { \
-                SUBTILES \
+                const int lane = g * COLUMNS * LANES; \
+                SUBTILES(reading, fetch, copying && g == 0, &at, b + k * BLOCK + lane, depth, \
+                         start + lane, start_row, c + lane) \
             } \
             start = c; \
             start_row = BLOCK; \
@@ -221,30 +212,34 @@ DEFINE_SUBTILE(16)
         } while (k < K); \
     }
 
+#define HEIGHT_1(...) SUBTILE(1, 0, __VA_ARGS__)
+#define HEIGHT_2(...) SUBTILE(2, 0, __VA_ARGS__)
+#define HEIGHT_4(...) SUBTILE(4, 0, __VA_ARGS__)
 #if LEVEL == 4 && BITS == 32
-#define SUBTILES_16 SUBTILE(16, 0)
-#define SUBTILES_8 SUBTILE(8, 0)
+#define HEIGHT_16(...) SUBTILE(16, 0, __VA_ARGS__)
+#define HEIGHT_8(...) SUBTILE(8, 0, __VA_ARGS__)
 #elif LEVEL == 4
-#define SUBTILES_16 SUBTILE(8, 0) SUBTILE(8, 8)
-#define SUBTILES_8 SUBTILE(8, 0)
+#define HEIGHT_16(...) SUBTILE(8, 0, __VA_ARGS__) SUBTILE(8, 8, __VA_ARGS__)
+#define HEIGHT_8(...) SUBTILE(8, 0, __VA_ARGS__)
 #elif LEVEL == 3
-#define SUBTILES_16 SUBTILE(6, 0) SUBTILE(5, 6) SUBTILE(5, 11)
-#define SUBTILES_8 SUBTILE(4, 0) SUBTILE(4, 4)
+#define HEIGHT_16(...) \
+    SUBTILE(6, 0, __VA_ARGS__) SUBTILE(5, 6, __VA_ARGS__) SUBTILE(5, 11, __VA_ARGS__)
+#define HEIGHT_8(...) HEIGHT_4(__VA_ARGS__) SUBTILE(4, 4, __VA_ARGS__)
 #else
-#define SUBTILES_16 SUBTILE(4, 0) SUBTILE(4, 4) SUBTILE(4, 8) SUBTILE(4, 12)
-#define SUBTILES_8 SUBTILE(4, 0) SUBTILE(4, 4)
+#define HEIGHT_16(...) HEIGHT_8(__VA_ARGS__) SUBTILE(4, 8, __VA_ARGS__) SUBTILE(4, 12, __VA_ARGS__)
+#define HEIGHT_8(...) HEIGHT_4(__VA_ARGS__) SUBTILE(4, 4, __VA_ARGS__)
 #endif
 
 #define DEFINE_TILES(name, reading, copying) \
-    DEFINE_TILE(name, reading, 0, copying, 16, SUBTILES_16) \
-    DEFINE_TILE(name, reading, 0, copying, 8, SUBTILES_8) \
-    DEFINE_TILE(name, reading, 0, copying, 4, SUBTILE(4, 0)) \
-    DEFINE_TILE(name, reading, 0, copying, 2, SUBTILE(2, 0)) \
-    DEFINE_TILE(name, reading, 0, copying, 1, SUBTILE(1, 0))
+    DEFINE_TILE(name, reading, 0, copying, 16, HEIGHT_16) \
+    DEFINE_TILE(name, reading, 0, copying, 8, HEIGHT_8) \
+    DEFINE_TILE(name, reading, 0, copying, 4, HEIGHT_4) \
+    DEFINE_TILE(name, reading, 0, copying, 2, HEIGHT_2) \
+    DEFINE_TILE(name, reading, 0, copying, 1, HEIGHT_1)
 
 DEFINE_TILES(rows_tile, ROWS, 0)
 DEFINE_TILES(features_tile, FEATURES, 0)
-DEFINE_TILE(rows_fetching_tile, ROWS, 1, 0, 16, SUBTILES_16)
+DEFINE_TILE(rows_fetching_tile, ROWS, 1, 0, 16, HEIGHT_16)
 DEFINE_TILES(rows_apart_tile, ROWS_APART, 0)
 DEFINE_TILES(rows_copying_tile, ROWS_APART, 1)
 DEFINE_TILES(features_apart_tile, FEATURES_APART, 0)

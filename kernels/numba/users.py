@@ -18,6 +18,7 @@ nothing and raises nothing.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import dis
 import inspect
 import itertools
@@ -32,12 +33,12 @@ from numba.core.compiler import Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from .duals import DualType
-from .functions import copied, reached_from
+from .capture import copied, reached_from
+from .duals import Dual, DualType, packed, unpacked
+from .lane import FLOATS, I1, I64, VOID, Lane, Pointer, call_named, opened, repeat
 
 CHUNK = 64  # elements; a multiple of every vector's length
 
-_INT64 = ir.IntType(64)
 _NUMBERS = itertools.count()
 _OPTIONS = {
     "error_model": "numpy",  # division by zero gives inf or NaN, without a branch
@@ -49,73 +50,37 @@ _OPTIONS = {
 Function = Callable[..., Any]
 
 
+@dataclasses.dataclass(eq=False)
 class CompileError(ValueError):
-    """Numba cannot compile a function for duals.
+    """Numba cannot compile a function for duals."""
 
-    Attributes
-    ----------
-    reason, filename : str
-    line : int
-        0 if it is not known.
-    needs_derivative : bool
-        Whether a function given as the derivative may be the way out.
-    """
-
-    def __init__(
-        self, reason: str, filename: str, line: int, needs_derivative: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.reason, self.filename, self.line = reason, filename, line
-        self.needs_derivative = needs_derivative
+    reason: str
+    filename: str
+    line: int  #: 0 if it is not known
+    needs_derivative: bool = False  #: whether one that is given may be the way out
 
 
 class Kernel:
-    """A compiled C function; its code lives as long as this object.
-
-    Attributes
-    ----------
-    address : int
-    """
+    """A compiled C function and its address; the code lives as long as this object."""
 
     def __init__(self, library: Any, name: str, pointers: int) -> None:
-        self._library = library
-        self.address: int = library.get_pointer_to_function(name)
+        self._library, self.address = library, int(library.get_pointer_to_function(name))
         kinds = [ctypes.c_void_p] * pointers + [ctypes.c_int64]
         self._call = ctypes.CFUNCTYPE(None, *kinds)(self.address)
-
-    @property
-    def assembly(self) -> str:
-        """What the processor runs."""
-        return str(self._library.get_asm_str())
 
     def __call__(self, *arguments: int | None) -> None:
         """Call it with addresses, None for NULL, and the number of elements."""
         self._call(*arguments)  # the parameter of a loss is not used, so it need not be there
 
 
-def activation(function: Function, derivative: Function | None, itemsize: int) -> Kernel:
-    """The kernel of an activation for elements of ``itemsize`` bytes.
-
-    Parameters
-    ----------
-    function, derivative : functions of one number
-        Without ``derivative`` it comes from dual numbers.
-    itemsize : {4, 8}
-
-    Raises
-    ------
-    CompileError
-    """
-    return _build(function, derivative, itemsize * 8, 1)
-
-
-def loss(function: Function, derivative: Function | None, itemsize: int) -> Kernel:
-    """The kernel of a loss; ``derivative`` is that by the output, the first argument."""
-    return _build(function, derivative, itemsize * 8, 2)
-
-
 @global_compiler_lock
-def _build(function: Function, derivative: Function | None, bits: int, inputs: int) -> Kernel:
+def kernel(function: Function, derivative: Function | None, itemsize: int, inputs: int) -> Kernel:
+    """Of an activation (one input) or a loss (two), for floats of 4 or 8 bytes; or CompileError.
+
+    The functions are plain ones of so many numbers. Without ``derivative``, which is that by
+    the first of them, it comes from dual numbers.
+    """
+    bits = 8 * itemsize
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
     name = f"fastnn_custom_{next(_NUMBERS)}"
@@ -124,23 +89,19 @@ def _build(function: Function, derivative: Function | None, bits: int, inputs: i
         kinds = [DualType(bits, True), *[DualType(bits, False)] * (inputs - 1)]
         pair = _compiled(function, kinds, library)
     else:
-        value = _without_slope(function, bits, inputs, library)
-        slope = _without_slope(derivative, bits, inputs, library)
+        value, slope = (_without_slope(f, bits, inputs, library) for f in (function, derivative))
 
         def pair(builder: Any, arguments: list[Any]) -> tuple[Any, Any]:
             return value(builder, arguments)[0], slope(builder, arguments)[0]
 
     module = library.create_ir_module(name)
-    _write(module, name, bits, inputs, pair)
+    _write(module, name, FLOATS[bits], inputs, pair)
     library.add_ir_module(module)
     library.finalize()
     for outside in re.findall(r"^declare .*@\"?([\w.]+)", library.get_llvm_str(), re.MULTILINE):
         if outside.startswith(("Py", "_Py", "NRT_", "numba_")):
-            raise CompileError(
-                "it makes or uses objects, where only numbers can be",
-                function.__code__.co_filename,
-                function.__code__.co_firstlineno,
-            )
+            reason, code = "it makes or uses objects, where only numbers can be", function.__code__
+            raise CompileError(reason, code.co_filename, code.co_firstlineno)
     return Kernel(library, name, 2 * inputs)
 
 
@@ -149,20 +110,16 @@ def _without_slope(function: Function, bits: int, inputs: int, library: Any) -> 
     try:
         return _compiled(function, [DualType(bits, False)] * inputs, library)
     except CompileError:
-        kind = types.float32 if bits == 32 else types.float64
-        return _compiled(function, [kind] * inputs, library)
+        return _compiled(function, [DualType(bits, False).real] * inputs, library)
 
 
 def _compiled(function: Function, kinds: list[Any], library: Any) -> Any:
     """The function compiled for ``kinds``: (builder, values) -> (value, slope or None)."""
-    context = cpu_target.target_context
-    flags = Flags()
+    context, flags = cpu_target.target_context, Flags()
     for option, value in _OPTIONS.items():
         setattr(flags, option, value)
-    defaults = [
-        types.Omitted(parameter.default)
-        for parameter in list(inspect.signature(function).parameters.values())[len(kinds) :]
-    ]
+    others = list(inspect.signature(function).parameters.values())[len(kinds) :]
+    defaults = [types.Omitted(parameter.default) for parameter in others]
     _refuse_raising(function)
     try:
         compiled = compile_extra(
@@ -179,30 +136,20 @@ def _compiled(function: Function, kinds: list[Any], library: Any) -> Any:
     library.add_linking_library(compiled.library)
 
     def call(builder: Any, arguments: list[Any]) -> tuple[Any, Any]:
-        given = [
-            _wrapped(context, builder, kind, argument, 0.0 if k else 1.0)
-            for k, (kind, argument) in enumerate(zip(kinds, arguments, strict=True))
-        ]
-        given += [None] * len(defaults)
+        given = list(arguments)
+        for k, kind in enumerate(kinds):
+            if isinstance(kind, DualType):  # derivatives are by the first argument
+                x = Lane(builder, given[k], kind.bits)
+                given[k] = packed(context, builder, Dual(x, x.made(x.of(float(k == 0)))), kind)
         _, result = context.call_internal_no_propagate(
-            builder, compiled.fndesc, compiled.signature, given
+            builder, compiled.fndesc, compiled.signature, given + [None] * len(defaults)
         )
         if not isinstance(kinds[0], DualType):
             return result, None
-        struct = cgutils.create_struct_proxy(kinds[0])(context, builder, result)
-        return struct.value, struct.slope if kinds[0].varies else None
+        dual = unpacked(context, builder, kinds[0], result)
+        return dual.value.value, dual.slope and dual.slope.value
 
     return call
-
-
-def _wrapped(context: Any, builder: Any, kind: Any, value: Any, slope: float) -> Any:
-    if not isinstance(kind, DualType):
-        return value
-    struct = cgutils.create_struct_proxy(kind)(context, builder)
-    struct.value = value
-    if kind.varies:
-        struct.slope = ir.Constant(value.type, slope)
-    return struct._getvalue()
 
 
 def _refuse_raising(function: Function) -> None:
@@ -210,12 +157,11 @@ def _refuse_raising(function: Function) -> None:
     for reached in reached_from(function):
         for instruction in dis.get_instructions(reached):
             if instruction.opname == "RAISE_VARARGS":
-                code, positions = reached.__code__, instruction.positions
-                line = positions.lineno if positions and positions.lineno else 0
+                positions = instruction.positions
                 raise CompileError(
                     "it raises an exception, where it can only return math.nan",
-                    code.co_filename,
-                    line,
+                    reached.__code__.co_filename,
+                    (positions and positions.lineno) or 0,
                 )
 
 
@@ -254,77 +200,61 @@ def _explained(error: Exception, function: Function) -> CompileError:
 # --------------------------------------------------------------------------- the loop
 
 
-def _write(module: Any, name: str, bits: int, inputs: int, pair: Any) -> None:
+def _write(module: Any, name: str, number: Any, inputs: int, pair: Any) -> None:
     """The C function; an activation's value goes where its input was."""
-    real = ir.FloatType() if bits == 32 else ir.DoubleType()
-    arrays = 2 * inputs  # (inout, slope) or (output, target, value, derivative)
-    outputs = [0] if inputs == 1 else [2]
-    parameter = [] if inputs == 1 else [real]
-    arguments = [*[real.as_pointer()] * arrays, _INT64, *parameter]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-    _set_attributes(function)
-    both, value_only = (
-        _chunk(module, f"{name}_{bool(slope)}", real, inputs, arrays, pair, slope)
-        for slope in (True, False)
-    )
+    at = number.as_pointer()
+    kinds = [*[at] * 2 * inputs, I64, *[number] * (inputs - 1)]
+    function = ir.Function(module, ir.FunctionType(VOID, kinds), name)
+    both, alone = (_chunk(module, f"{name}_{s}", at, inputs, pair, s) for s in (True, False))
+    builder, arguments = opened(function)
+    arrays, n = arguments[: 2 * inputs], arguments[2 * inputs]
+    buffers = [array.made(builder.alloca(number, CHUNK)) for array in arrays]
+    wants_slope = cgutils.is_not_null(builder, arrays[-1].value)
 
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    pointers, n = function.args[:arrays], function.args[arrays]
-    length = ir.Constant(_INT64, CHUNK)
-    buffers = [cgutils.alloca_once(builder, real, length) for _ in pointers]
-    wants_slope = cgutils.is_not_null(builder, pointers[-1])
-    with cgutils.for_range_slice(
-        builder, ir.Constant(_INT64, 0), n, length, intp=_INT64, inc=True
-    ) as (start, _):
-        left = builder.sub(n, start)
-        is_short = builder.icmp_signed("<", left, length)
-        here = [builder.gep(pointer, [start]) for pointer in pointers]
+    def chunk(start: Lane) -> None:
+        left, here = n - start, [array + start for array in arrays]
+        is_short = (left < CHUNK).value
+
+        def copy(to: Pointer, source: Pointer) -> None:
+            values = [to.bytes(), source.bytes(), (left * (to.bits // 8)).value, I1(0)]
+            call_named(builder, "llvm.memcpy.p0.p0.i64", VOID, values)
+
         with builder.if_then(is_short, likely=False):
             for k in range(inputs):
-                _copy(builder, here[k], buffers[k], left)
-        parts = [builder.select(is_short, *pair) for pair in zip(buffers, here, strict=True)]
-        with builder.if_else(wants_slope) as (then, otherwise):
-            with then:
-                builder.call(both, parts)
-            with otherwise:
-                builder.call(value_only, parts)
+                copy(buffers[k], here[k])
+        parts = [
+            builder.select(is_short, buffer.value, array.value)
+            for buffer, array in zip(buffers, here, strict=True)
+        ]
+        builder.call(builder.select(wants_slope, both, alone), parts)
         with builder.if_then(is_short, likely=False):
-            for k in outputs:
-                _copy(builder, buffers[k], here[k], left)
+            copy(here[2 * inputs - 2], buffers[2 * inputs - 2])
             with builder.if_then(wants_slope):
-                _copy(builder, buffers[-1], here[-1], left)
+                copy(here[-1], buffers[-1])
+
+    repeat(0, n, CHUNK, chunk)
     builder.ret_void()
 
 
-def _chunk(
-    module: Any, name: str, real: Any, inputs: int, arrays: int, pair: Any, with_slope: bool
-) -> Any:
+def _chunk(module: Any, name: str, at: Any, inputs: int, pair: Any, with_slope: bool) -> Any:
     """A function of CHUNK elements; its pointers never overlap."""
-    kind = ir.FunctionType(ir.VoidType(), [real.as_pointer()] * arrays)
-    function = ir.Function(module, kind, name)
+    function = ir.Function(module, ir.FunctionType(VOID, [at] * 2 * inputs), name)
     function.linkage = "internal"
     function.attributes.add("noinline")  # one copy, hence one order of rounding
-    _set_attributes(function)
+    function.attributes.add("nounwind")
+    # LLVM avoids 512-bit vectors by itself; ``add`` of llvmlite's set knows no such attribute
+    set.add(function.attributes, '"prefer-vector-width"="512"')
     for argument in function.args:
         argument.add_attribute("noalias")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    with cgutils.for_range(builder, ir.Constant(_INT64, CHUNK), intp=_INT64) as loop:
-        at = [builder.gep(pointer, [loop.index]) for pointer in function.args]
-        value, slope = pair(builder, [builder.load(pointer) for pointer in at[:inputs]])
-        builder.store(value, at[0 if inputs == 1 else 2])
+    builder, arrays = opened(function)
+
+    def element(i: Lane) -> None:
+        places = [(array + i).value for array in arrays]
+        value, slope = pair(builder, [builder.load(place) for place in places[:inputs]])
+        builder.store(value, places[2 * inputs - 2])
         if with_slope:
-            builder.store(slope, at[-1])
+            builder.store(slope, places[-1])
+
+    repeat(0, Lane(builder, I64(CHUNK)), 1, element)
     builder.ret_void()
     return function
-
-
-def _set_attributes(function: Any) -> None:
-    function.attributes.add("nounwind")
-    # LLVM avoids 512-bit vectors by itself; ``add`` of llvmlite's set knows no such attribute.
-    set.add(function.attributes, '"prefer-vector-width"="512"')
-
-
-def _copy(builder: Any, source: Any, target: Any, count: Any) -> None:
-    with cgutils.for_range(builder, count, intp=_INT64) as loop:
-        number = builder.load(builder.gep(source, [loop.index]))
-        builder.store(number, builder.gep(target, [loop.index]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Callable, Hashable, Iterator
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def copied(function: Any, wrap: Function = lambda f: f, _above: tuple[Any, ...] 
 
     names = {name: inside(value) for name, value in references(function).items()}
     names |= {"__builtins__": function.__builtins__, "__name__": function.__module__}
-    cells = tuple(_cell(inside(value)) for value in _cells(function)) or None
+    cells = tuple(CellType(inside(value)) for value in _cells(function)) or None
     copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__qualname__, copy.__doc__ = function.__qualname__, function.__doc__
@@ -73,10 +73,6 @@ def reached_from(function: Any) -> Iterator[Any]:
     for value in (*references(function).values(), *_cells(function)):
         if isinstance(value, FunctionType):
             yield from reached_from(value)
-
-
-def _cell(value: Any) -> Any:
-    return (lambda: value).__closure__[0]  # type: ignore[index]
 
 
 def identity(function: Any) -> Hashable:
