@@ -18,17 +18,20 @@ import inspect
 import linecache
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from types import FunctionType
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Self
 from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import import_extra
-from .kernels.numba import functions
+from .kernels.numba import capture
+
+__all__ = ["activation", "loss"]
 
 Array = NDArray[Any]
 Function = Callable[..., float]
@@ -48,26 +51,21 @@ _KERNELS: WeakValueDictionary[Any, Any] = WeakValueDictionary()
 
 
 class _Custom:
-    """What activations and losses have in common; see ``fastnn.engines.CustomFunction``.
+    """What activations and losses have in common; see ``kernels.contract.CustomFunction``.
 
-    Attributes
-    ----------
-    function : function
-        As it was given. Calling the object calls it.
-    derivative : function or None
-        By the first argument; None: by dual numbers.
-    name : str
-        What errors, tables and model files call it.
+    ``function`` is as it was given, and calling the object calls it; ``derivative`` is by the
+    first argument, None if by dual numbers; ``name`` is for errors, tables and model files.
     """
 
     KIND: ClassVar[str]
     ARGUMENTS: ClassVar[tuple[str, ...]]
+    POINTS: ClassVar[tuple[tuple[float, ...], ...]]  # where it is checked
 
     def __init__(
         self, function: Function, derivative: Function | None = None, name: str | None = None
     ) -> None:
         call = f"fastnn.{self.KIND}"
-        function, derivative = functions.unwrapped(function), functions.unwrapped(derivative)
+        function, derivative = capture.unwrapped(function), capture.unwrapped(derivative)
         _check_signature(call, function, self.ARGUMENTS)
         if derivative is not None:
             _check_signature(f"the derivative of {call}", derivative, self.ARGUMENTS)
@@ -77,16 +75,12 @@ class _Custom:
         self.name: str = name or function.__name__
         self.__module__, self.__qualname__ = function.__module__, function.__qualname__
         self.__doc__, self.__wrapped__ = function.__doc__, function
+        given = (function, derivative)
         try:
-            self._value = functions.copied(function)
-            self._slope = None if derivative is None else functions.copied(derivative)
+            self._value, self._slope = (f and capture.copied(f) for f in given)
         except RecursionError as error:
             raise ValueError(f"the {self.KIND} {self.name!r} cannot be compiled: {error}") from None
-        self._identity = (
-            type(self),
-            functions.identity(function),
-            None if derivative is None else functions.identity(derivative),
-        )
+        self._identity = (type(self), *(f and capture.identity(f) for f in given))
         self._kernels: dict[int, Any] = {}
         self._check()
 
@@ -95,12 +89,7 @@ class _Custom:
     def address(self, itemsize: int) -> int:
         """The compiled function on arrays of 4- or 8-byte floats; valid while this object lives.
 
-        Raises
-        ------
-        ImportError
-            Without Numba.
-        ValueError
-            If the function cannot be compiled; says where.
+        ImportError without Numba, ValueError if it cannot be compiled: it says where.
         """
         return int(self._kernel(itemsize).address)
 
@@ -143,42 +132,34 @@ class _Custom:
         return value, slope
 
     def _kernel(self, itemsize: int) -> Any:
-        kernel = self._kernels.get(itemsize)
-        if kernel is None:
+        if itemsize not in self._kernels:
             key = (*self._identity, itemsize)
             kernel = _KERNELS.get(key)
-            if kernel is None:
-                kernel = _KERNELS[key] = self._build(itemsize)
-            self._kernels[itemsize] = kernel
-        return kernel
+            self._kernels[itemsize] = _KERNELS[key] = kernel or self._build(itemsize)
+        return self._kernels[itemsize]
 
     def _build(self, itemsize: int) -> Any:
         import_extra("numba", "numba", f"the {self.KIND} {self.name!r}")
-        array_kernels = importlib.import_module(".kernels.numba.array_kernels", __package__)
+        users = importlib.import_module(".kernels.numba.users", __package__)
         try:
-            build = getattr(array_kernels, self.KIND)
-            return build(self._value, self._slope, itemsize)
-        except array_kernels.CompileError as error:
-            raise self._refusal(error) from error
-
-    def _refusal(self, error: Any) -> ValueError:
-        where = f"line {error.line}: {_source(error.filename, error.line)}" if error.line else ""
-        way_out = (
-            f"give the derivative, fastnn.{self.KIND}({self.function.__name__}, derivative=g)"
-            if self.derivative is None and error.needs_derivative
-            else "write it with numbers, math and plain functions"
-        )
-        return ValueError(
-            f"the {self.KIND} {self.name!r} cannot be compiled: {error.reason}"
-            f"{f' ({where})' if where else ''}; {way_out}"
-        )
+            return users.kernel(self._value, self._slope, itemsize, len(self.ARGUMENTS))
+        except users.CompileError as error:
+            where = ""
+            if error.line:
+                source = linecache.getline(error.filename, error.line).strip()
+                where = f" (line {error.line}: {source or 'source not at hand'})"
+            way_out = "write it with numbers, math and plain functions"
+            if self.derivative is None and error.needs_derivative:
+                call = f"fastnn.{self.KIND}({self.function.__name__}, derivative=g)"
+                way_out = f"give the derivative, {call}"
+            what = f"the {self.KIND} {self.name!r} cannot be compiled"
+            raise ValueError(f"{what}: {error.reason}{where}; {way_out}") from error
 
     # ------------------------------------------------------------------ checks
 
     def _check(self) -> None:
         """Compile in float64 and compare value and derivative at sample points."""
-        points = list(self._points())
-        columns = tuple(np.array(column) for column in zip(*points, strict=True))
+        columns = tuple(np.array(column) for column in zip(*self.POINTS, strict=True))
         try:
             self._kernel(8)
         except ImportError:
@@ -187,16 +168,15 @@ class _Custom:
             slopes = self.slope(*columns)  # enough for the NumPy engine
         else:
             values, slopes = self._compiled(columns)
-            for point, value in zip(points, values, strict=True):
+            for point, value in zip(self.POINTS, values, strict=True):
                 expected = _number(self._value, point)
-                if math.isfinite(expected) and not math.isclose(
-                    expected, value, rel_tol=1e-9, abs_tol=1e-9
-                ):
+                is_close = math.isclose(expected, value, rel_tol=1e-9, abs_tol=1e-9)
+                if math.isfinite(expected) and not is_close:
                     raise ValueError(
                         f"the {self.KIND} {self.name!r} is {value:.9g} when compiled and "
                         f"{expected:.9g} in Python at {self._at(point)}"
                     )
-        for point, slope in zip(points, slopes, strict=True):
+        for point, slope in zip(self.POINTS, slopes, strict=True):
             difference = _central_difference(self._value, point)
             if difference is None or abs(slope - difference) <= 1e-4 * max(1, abs(difference)):
                 continue
@@ -206,16 +186,12 @@ class _Custom:
                 f"{self._at(point)} it is {slope:.6g}, central differences give {difference:.6g}"
             )
 
-    def _points(self) -> Iterator[tuple[float, ...]]:
-        raise NotImplementedError
-
     def _at(self, point: tuple[float, ...]) -> str:
         return ", ".join(f"{n} = {x:g}" for n, x in zip(self.ARGUMENTS, point, strict=True))
 
     # ------------------------------------------------------------------ as a value
 
     def __call__(self, *arguments: Any) -> Any:
-        """The plain function."""
         return self.function(*arguments)
 
     def __eq__(self, other: object) -> bool:
@@ -259,9 +235,7 @@ class CustomActivation(_Custom):
 
     KIND = "activation"
     ARGUMENTS = ("x",)
-
-    def _points(self) -> Iterator[tuple[float, ...]]:
-        return ((x,) for x in _POINTS)
+    POINTS = tuple(product(_POINTS))
 
 
 class CustomLoss(_Custom):
@@ -269,25 +243,10 @@ class CustomLoss(_Custom):
 
     KIND = "loss"
     ARGUMENTS = ("output", "target")
-
-    def _points(self) -> Iterator[tuple[float, ...]]:
-        return product(_POINTS, _TARGETS)
+    POINTS = tuple(product(_POINTS, _TARGETS))
 
 
-@overload
-def activation(
-    function: Function, *, derivative: Function | None = None, name: str | None = None
-) -> CustomActivation: ...
-@overload
-def activation(
-    function: None = None, *, derivative: Function | None = None, name: str | None = None
-) -> Callable[[Function], CustomActivation]: ...
-def activation(
-    function: Function | None = None,
-    *,
-    derivative: Function | None = None,
-    name: str | None = None,
-) -> CustomActivation | Callable[[Function], CustomActivation]:
+def activation(function: Any = None, *, derivative: Any = None, name: Any = None) -> Any:
     """An activation from a plain Python function of one number; also a decorator.
 
     Parameters
@@ -308,10 +267,8 @@ def activation(
 
     Raises
     ------
-    ValueError
-        The function cannot be compiled or differentiated; the derivative is wrong.
-    TypeError
-        Not a function of one number.
+    ValueError, TypeError
+        It cannot be compiled or differentiated, the derivative is wrong, or the arguments are.
     ImportError
         Without Numba; the NumPy engine does without it if ``derivative`` is given.
 
@@ -324,24 +281,11 @@ def activation(
     1.0
     """
     if function is None:
-        return lambda given: CustomActivation(given, derivative, name)
+        return partial(CustomActivation, derivative=derivative, name=name)
     return CustomActivation(function, derivative, name)
 
 
-@overload
-def loss(
-    function: Function, *, derivative: Function | None = None, name: str | None = None
-) -> CustomLoss: ...
-@overload
-def loss(
-    function: None = None, *, derivative: Function | None = None, name: str | None = None
-) -> Callable[[Function], CustomLoss]: ...
-def loss(
-    function: Function | None = None,
-    *,
-    derivative: Function | None = None,
-    name: str | None = None,
-) -> CustomLoss | Callable[[Function], CustomLoss]:
+def loss(function: Any = None, *, derivative: Any = None, name: Any = None) -> Any:
     """A loss from a plain Python function of an output and its target; also a decorator.
 
     The loss of a network is the mean of the function over rows and outputs, weighted by
@@ -349,22 +293,13 @@ def loss(
 
     Parameters
     ----------
-    function : function
-        ℓ(output, target), of floats; what may stand in it is said under ``activation``.
-    derivative : function, optional
-        ∂ℓ/∂output (output, target). Without it the derivative follows by dual numbers.
-    name : str, optional
-        What errors call it; the function's name if not given.
+    function, derivative : function
+        ℓ(output, target) and ∂ℓ/∂output, of floats; all else as in ``activation``.
 
     Returns
     -------
     CustomLoss
         For ``fit(…, loss=…)`` and wherever else a loss is named.
-
-    Raises
-    ------
-    ValueError, TypeError, ImportError
-        As ``activation``.
 
     Examples
     --------
@@ -375,7 +310,7 @@ def loss(
     16.0
     """
     if function is None:
-        return lambda given: CustomLoss(given, derivative, name)
+        return partial(CustomLoss, derivative=derivative, name=name)
     return CustomLoss(function, derivative, name)
 
 
@@ -390,10 +325,6 @@ def _check_signature(call: str, function: Any, arguments: tuple[str, ...]) -> No
         inspect.signature(function).bind(*arguments)
     except TypeError:
         raise TypeError(f"{wanted}, not {function.__name__}{inspect.signature(function)}") from None
-
-
-def _source(filename: str, line: int | None) -> str:
-    return linecache.getline(filename, line or 0).strip() or "source not at hand"
 
 
 def _number(function: Function, point: tuple[float, ...]) -> float:

@@ -9,30 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from .kernels.errors import unknown_name as unknown_name
+from .kernels.errors import unknown_name
+
+__all__ = ["import_extra", "unknown_name"]
 
 
 def import_extra(module: str, extra: str, purpose: str) -> Any:
-    """Import ``module``, or say which extra of the distribution brings it.
-
-    Parameters
-    ----------
-    module : str
-        Dotted name of a module that is not a run-time dependency.
-    extra : str
-        The extra that installs it.
-    purpose : str
-        What needs it, for the message.
-
-    Returns
-    -------
-    module
-
-    Raises
-    ------
-    ImportError
-        Naming the pip command.
-    """
+    """The module of that dotted name, which an extra of the distribution brings."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,21 +1,22 @@
 """Initial parameters: one row per initializer, drawn from the specified generator.
 
 Weights come from the stream (seed, WEIGHTS, layer), entry i of W row-major, so a layer
-starts the same in every engine and whatever the layers around it; biases are zero.
-Variances as in Glorot & Bengio 2010, He et al. 2015 and LeCun et al. 1998.
+starts the same in every engine and whatever the layers around it; other tensors start at
+the value that their kind's row has. Variances as in Glorot & Bengio 2010, He et al. 2015 and
+LeCun et al. 1998.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.contract import CustomFunction, LayerSpec
-from .kernels import random
+from .kernels import contract, random
+from .kernels.contract import ACTIVATIONS, KINDS, Activation, LayerSpec
 
 Array = NDArray[Any]
 
@@ -34,25 +35,23 @@ INITIALIZERS: dict[str, Callable[[int, int, int], Array]] = {
     "zeros": lambda key, inputs, outputs: np.zeros(inputs * outputs),
 }
 
-_RELU_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus", "hard_swish")
 
-
-def automatic(activation: str | CustomFunction) -> str:
-    """What "auto" stands for; selu keeps unit variance from lecun_normal only."""
-    if activation == "selu":
-        return "lecun_normal"
-    return "he_normal" if activation in _RELU_FAMILY else "glorot_uniform"
+def automatic(activation: Any) -> str:
+    """What "auto" stands for in front of an activation; a user's own is like tanh."""
+    row = ACTIVATIONS[activation] if isinstance(activation, str) else Activation()
+    return row.initializer
 
 
 def initial_parameters(
-    specs: tuple[LayerSpec, ...], initializers: tuple[str, ...], seed: int, dtype: Any
+    specs: tuple[LayerSpec, ...], initializers: Iterable[str], seed: int, dtype: Any
 ) -> Array:
-    """Flat parameters W0, b0, W1, … of the dense layers ``specs`` in ``dtype``."""
-    pieces: list[Array] = []
+    """Flat parameters of the layers in ``dtype``; an initializer for each of them."""
+    flat: Array = np.empty(contract.size(specs), dtype)
+    views = contract.views(specs, flat)
     for index, (spec, name) in enumerate(zip(specs, initializers, strict=True)):
         draw = INITIALIZERS[automatic(spec.activation) if name == "auto" else name]
         key = random.stream_key(seed, random.WEIGHTS, index)
-        pieces.append(draw(key, spec.inputs, spec.outputs).astype(dtype))
-        if spec.use_bias:
-            pieces.append(np.zeros(spec.outputs, dtype))
-    return np.concatenate(pieces)
+        for tensor, view in views[index].items():
+            start = KINDS[spec.kind].starts.get(tensor)
+            view[...] = draw(key, *view.shape).reshape(view.shape) if start is None else start
+    return flat

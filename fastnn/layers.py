@@ -1,33 +1,100 @@
 """Layers: immutable descriptions, without parameters, that a model is built from.
 
 The parameters belong to the model (one flat vector in the engine), so a layer can be
-shared, compared, printed and stored. What may follow what is checked here, once.
+shared, compared, printed and stored. What may follow what is checked here, once; wrong
+values are a TypeError or ValueError. A new kind is a class here, which makes its own
+``LayerSpec``.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from itertools import pairwise
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import Any, ClassVar
 
 from . import checks
 from .custom import CustomActivation
-from .kernels.contract import ACTIVATIONS, LayerSpec
 from .initializers import INITIALIZERS
+from .kernels import contract
+from .kernels.contract import ACTIVATIONS, LayerSpec
 
-Array = NDArray[Any]
+__all__ = ["Dense", "Dropout", "LayerNorm", "Scale"]
 
 #: Layers are numbered by 16 bits of the dropout key, units by 32 bits.
 _MOST_LAYERS = 2**16
 MOST_UNITS = 2**31 - 1
 
+#: What else an activation is called -> the row's name.
+_OTHER_NAMES = {other: name for name, row in ACTIVATIONS.items() for other in row.names}
 
-@dataclass(frozen=True)
-class Dense:
+
+def _activation(name: str, value: Any) -> Any:
+    if isinstance(value, CustomActivation):
+        return value
+    if callable(value):
+        raise TypeError(f"{name} must be a name or fastnn.activation(f), not {value!r}")
+    known = _OTHER_NAMES.get(value, value) if isinstance(value, str) else value
+    return checks.choice(name, known, ACTIVATIONS)
+
+
+_factor = checks.within(at_least=0)
+
+
+class Layer(checks.Checked):
+    CHECKS: ClassVar[checks.Checks] = {
+        "units": lambda name, value: checks.whole(name, value, at_most=MOST_UNITS),
+        "activation": _activation,
+        **dict.fromkeys(("use_bias", "scale", "shift"), checks.flag),
+        "initializer": lambda name, value: checks.choice(name, value, ("auto", *INITIALIZERS)),
+        "epsilon": checks.within(above=0),
+        "rate": checks.within(at_least=0, below=1),
+        **dict.fromkeys(("learning_rate_factor", "weight_decay_factor"), _factor),
+        "bias_learning_rate_factor": checks.optional(_factor),
+        "bias_weight_decay_factor": checks.optional(_factor),
+    }
+
+    initializer: str = "auto"  #: where those parameters start that its kind does not tell
+
+    def outputs(self, inputs: int | None) -> int | None:
+        """Its outputs; None is a number not yet known."""
+        return inputs
+
+    def spec(self, inputs: int, dropout: float = 0.0) -> LayerSpec | None:
+        """The layer as engines take it, after a dropout of its input; None for no layer there.
+
+        ValueError if it cannot have so many inputs.
+        """
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        """The call, without the fields that have their defaults."""
+        shown: list[str] = []
+        for item in sorted(fields(self), key=lambda item: bool(item.kw_only)):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if item.default is MISSING:
+                shown.append(repr(value))
+            elif value != item.default:
+                shown.append(f"{item.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, repr=False)
+class _Learned(Layer):
+    learning_rate_factor: float = field(default=1.0, kw_only=True)
+    weight_decay_factor: float = field(default=1.0, kw_only=True)
+
+    @property
+    def factors(self) -> contract.Factors:
+        return self.learning_rate_factor, self.weight_decay_factor
+
+
+@dataclass(frozen=True, repr=False)
+class Dense(_Learned):
     """A dense layer: f(X W + b), W of shape (inputs, units), b of shape (units,).
 
     Parameters
@@ -35,106 +102,130 @@ class Dense:
     units : int
         Number of outputs.
     activation : str or CustomActivation, default "identity"
-        A row of ``fastnn.engines.ACTIVATIONS``, "softmax" only in the last layer; or what
-        ``fastnn.activation`` made.
+        A row of ``fastnn.kernels.contract.ACTIVATIONS``, "softmax" only in the last layer;
+        or what ``fastnn.activation`` made.
     use_bias : bool, default True
     initializer : str, default "auto"
         Where W starts: "glorot_uniform", "he_normal", "lecun_normal", "normal" or
         "zeros"; "auto" chooses by the activation. Biases start at zero.
-
-    Raises
-    ------
-    TypeError, ValueError
+    learning_rate_factor, weight_decay_factor : float, default 1
+        ≥ 0: they multiply the optimizer's learning rate and weight decay, here.
+    bias_learning_rate_factor, bias_weight_decay_factor : float or None
+        The same for b; None takes those of W.
     """
 
     units: int
     activation: str | CustomActivation = "identity"
     use_bias: bool = True
     initializer: str = "auto"
+    bias_learning_rate_factor: float | None = field(default=None, kw_only=True)
+    bias_weight_decay_factor: float | None = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
-        units = checks.whole("units", self.units, at_most=MOST_UNITS)
-        object.__setattr__(self, "units", units)
-        object.__setattr__(self, "use_bias", checks.flag("use_bias", self.use_bias))
-        if not isinstance(self.activation, CustomActivation):
-            if callable(self.activation):
-                raise TypeError(
-                    f"activation must be a name or fastnn.activation(f), not {self.activation!r}"
-                )
-            checks.choice("activation", self.activation, ACTIVATIONS)
-        checks.choice("initializer", self.initializer, ("auto", *INITIALIZERS))
+    def outputs(self, inputs: int | None) -> int:
+        return self.units
+
+    def spec(self, inputs: int, dropout: float = 0.0) -> LayerSpec:
+        own = self.bias_learning_rate_factor, self.bias_weight_decay_factor
+        rate, decay = (w if b is None else b for w, b in zip(self.factors, own, strict=True))
+        return contract.dense(
+            *(inputs, self.units, self.activation, self.use_bias, dropout),
+            factors=self.factors,
+            bias_factors=(rate, decay),
+        )
+
+    def __str__(self) -> str:
+        return f"Dense {self.activation}"
 
 
-@dataclass(frozen=True)
-class Dropout:
-    """Sets each unit to zero with probability ``rate`` while training; identity otherwise.
+@dataclass(frozen=True, repr=False)
+class LayerNorm(_Learned):
+    """(x - mean) / √(variance + epsilon) over the features of a row, times scale, plus shift.
+
+    Ba, Kiros & Hinton 2016; mean and (biased) variance are those of the row, so that rows do
+    not depend on each other. The parameters ``scale`` and ``shift``, one for each feature, start
+    at 1 and 0; either may be left out. The factors are as in ``Dense``, for both.
+    """
+
+    epsilon: float = 1e-5
+    scale: bool = True
+    shift: bool = True
+
+    def spec(self, inputs: int, dropout: float = 0.0) -> LayerSpec:
+        if inputs == 1:
+            raise ValueError("LayerNorm of one feature: its output would not depend on it")
+        return contract.layer_norm(
+            inputs, self.epsilon, self.scale, self.shift, dropout, self.factors
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Scale(_Learned):
+    """Each feature times a learned factor, which starts at 1; other factors as in ``Dense``."""
+
+    def spec(self, inputs: int, dropout: float = 0.0) -> LayerSpec:
+        return contract.scale(inputs, dropout, self.factors)
+
+
+@dataclass(frozen=True, repr=False)
+class Dropout(Layer):
+    """Sets each unit to zero with probability ``rate`` < 1 while training; identity otherwise.
 
     The kept units are scaled by 1 / (1 - rate), so that the expected value stays
     (Srivastava et al. 2014, in the inverted form).
-
-    Parameters
-    ----------
-    rate : float
-        0 ≤ rate < 1.
-
-    Raises
-    ------
-    TypeError, ValueError
     """
 
     rate: float
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", checks.real("rate", self.rate, at_least=0, below=1))
+    def spec(self, inputs: int, dropout: float = 0.0) -> None:
+        return  # it becomes a number of the next one
+
+    def __str__(self) -> str:
+        return f"Dropout {self.rate:g}"
 
 
-Layer = Dense | Dropout
-
-_TYPES: dict[str, type[Dense] | type[Dropout]] = {"Dense": Dense, "Dropout": Dropout}
+_TYPES: dict[str, type[Layer]] = {name: globals()[name] for name in __all__}
 
 
 def check(layers: Any) -> tuple[Layer, ...]:
     """The layers of a network, or the error that says what cannot be.
 
-    At least one Dense, and a Dense last; no two Dropout layers in a row; softmax in the
-    last layer only.
+    A Dense last, with softmax there only; no two Dropout layers in a row.
     """
-    if isinstance(layers, (str, Dense, Dropout)) or not isinstance(layers, Iterable):
-        raise TypeError(f"layers must be a list of Dense and Dropout, not {layers!r}")
+    if isinstance(layers, (str, Layer)) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list of Dense, Dropout and such, not {layers!r}")
     found = tuple(layers)
     for layer in found:
-        checks.instance("a layer", layer, (Dense, Dropout), "Dense(…) or Dropout(…)")
+        checks.instance("a layer", layer, Layer, f"one of {', '.join(_TYPES)}, such as Dense(3)")
     if not found:
         raise ValueError("a network needs at least one Dense layer; layers is empty")
     if len(found) > _MOST_LAYERS:
         raise ValueError(f"a network has at most {_MOST_LAYERS} layers, not {len(found)}")
-    if isinstance(found[-1], Dropout):
-        raise ValueError("Dropout cannot be the last layer: it would remove outputs")
+    if not isinstance(found[-1], Dense):
+        raise ValueError(f"{type(found[-1]).__name__} cannot be the last layer: end with a Dense")
     for layer, following in pairwise(found):
         if isinstance(layer, Dropout) and isinstance(following, Dropout):
             raise ValueError("two Dropout layers in a row: one of the combined rate does the same")
-        if isinstance(layer, Dense) and layer.activation == "softmax":
+        if getattr(layer, "activation", None) == "softmax":
             raise ValueError("activation 'softmax' is for the last layer only")
+    specifications(found, None)
     return found
 
 
-def specifications(layers: tuple[Layer, ...], inputs: int) -> tuple[LayerSpec, ...]:
-    """The dense layers as engines take them; a Dropout becomes a number of the next layer."""
+def specifications(layers: Iterable[Layer], inputs: int | None) -> tuple[LayerSpec, ...]:
+    """The layers as engines take them; a Dropout becomes a number of the next one.
+
+    Those before the first Dense are left out where the inputs are not known (None).
+    """
     specs: list[LayerSpec] = []
     dropout = 0.0
     for layer in layers:
-        if isinstance(layer, Dropout):
-            dropout = layer.rate
-        else:
-            row = LayerSpec(inputs, layer.units, layer.activation, layer.use_bias, dropout)
-            specs.append(row)
-            inputs, dropout = layer.units, 0.0
+        if inputs is not None:
+            spec = layer.spec(inputs, dropout)
+            if spec is not None:
+                specs.append(spec)
+        dropout = layer.rate if isinstance(layer, Dropout) else 0.0
+        inputs = layer.outputs(inputs)
     return tuple(specs)
-
-
-def size(specs: tuple[LayerSpec, ...]) -> int:
-    """Number of parameters."""
-    return sum((spec.inputs + spec.use_bias) * spec.outputs for spec in specs)
 
 
 def check_memory(specs: tuple[LayerSpec, ...], itemsize: int) -> None:
@@ -143,90 +234,79 @@ def check_memory(specs: tuple[LayerSpec, ...], itemsize: int) -> None:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return  # the system does not tell
-    needed = size(specs) * itemsize
-    if needed > memory:
+    size = contract.size(specs)
+    if size * itemsize > memory:
         raise ValueError(
-            f"the network would have {size(specs):,} parameters, {needed / 2**30:,.0f} GiB; "
+            f"the network would have {size:,} parameters, {size * itemsize / 2**30:,.0f} GiB; "
             f"this machine has {memory / 2**30:,.0f} GiB"
         )
 
 
-def views(specs: tuple[LayerSpec, ...], flat: Array) -> list[tuple[Array, Array | None]]:
-    """(W, b) of each dense layer as views of flat parameters; b is None without a bias."""
-    found: list[tuple[Array, Array | None]] = []
-    start = 0
-    for spec in specs:
-        middle = start + spec.inputs * spec.outputs
-        stop = middle + spec.use_bias * spec.outputs
-        weight = flat[start:middle].reshape(spec.inputs, spec.outputs)
-        found.append((weight, flat[middle:stop] if spec.use_bias else None))
-        start = stop
-    return found
-
-
-def table(layers: tuple[Layer, ...], specs: tuple[LayerSpec, ...]) -> str:
-    """Layers, output shapes and numbers of parameters; ``specs`` may be empty."""
+def table(layers: tuple[Layer, ...], inputs: int | None) -> str:
+    """Layers, output shapes and numbers of parameters, as far as the inputs tell them."""
+    total = "?" if inputs is None else f"{contract.size(specifications(layers, inputs)):,}"
     lines = [("layer", "output", "parameters")]
-    remaining = iter(specs)
     for layer in layers:
-        if isinstance(layer, Dense):
-            spec = next(remaining, None)
-            count = "?" if spec is None else f"{size((spec,)):,}"
-            lines.append((f"Dense {layer.activation}", f"(n, {layer.units})", count))
-        else:
-            lines.append((f"Dropout {layer.rate:g}", "", "0"))
-    lines.append(("total", "", f"{size(specs):,}" if specs else "?"))
+        spec = None if inputs is None else layer.spec(inputs)
+        count = "?" if inputs is None else f"{0 if spec is None else spec.size:,}"
+        inputs = layer.outputs(inputs)
+        lines.append((str(layer), f"(n, {'?' if inputs is None else inputs})", count))
+    lines.append(("total", "", total))
     a, b, c = (max(len(line[k]) for line in lines) for k in range(3))
     text = [f"{line[0]:<{a}}  {line[1]:>{b}}  {line[2]:>{c}}" for line in lines]
     rule = "-" * (a + b + c + 4)
     return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
 
 
-def to_config(layer: Layer) -> dict[str, Any]:
-    """The layer as plain data for JSON; a custom activation by its name."""
-    config = {"type": type(layer).__name__, **asdict(layer)}
-    if isinstance(config.get("activation"), CustomActivation):
-        config["activation"] = {"custom": config["activation"].name}
-    return config
+def to_configs(layers: tuple[Layer, ...]) -> list[dict[str, Any]]:
+    """The layers as plain data for JSON; custom activations by their names, each of its own."""
+    configs: list[dict[str, Any]] = []
+    known: dict[str, CustomActivation] = {}
+    for layer in layers:
+        configs.append({"type": type(layer).__name__, **asdict(layer)})  # type: ignore[call-overload]
+        own = configs[-1].get("activation")
+        if isinstance(own, CustomActivation):
+            if known.setdefault(own.name, own) != own:
+                raise ValueError(
+                    f"two different activations are called {own.name!r}: "
+                    "name them, fastnn.activation(f, name=…)"
+                )
+            configs[-1]["activation"] = {"custom": own.name}
+    return configs
 
 
-def from_config(config: Any, custom: Mapping[str, CustomActivation] | None = None) -> Layer:
-    """The inverse of ``to_config``; raises as the constructors do.
-
-    ``custom`` holds the custom activations by name.
-    """
+def from_config(config: Any, custom: Mapping[str, CustomActivation]) -> Layer:
+    """The layer of which a description tells; ``custom`` is what ``functions_for`` gives."""
     if not isinstance(config, dict):
         raise TypeError(f"the description of a layer must be a dict, not {config!r}")
     arguments = dict(config)
-    for name in custom_names([config]):
-        if name not in (custom or {}):
-            raise ValueError(
-                f"custom activation {name!r} is needed: give it as custom={{{name!r}: …}}"
-            )
-        arguments["activation"] = checks.instance(
-            f"custom[{name!r}]", (custom or {})[name], CustomActivation, "fastnn.activation(f)"
-        )
     kind = _TYPES[checks.choice("layer type", arguments.pop("type", None), _TYPES)]
+    name = _custom_name(config)
+    if name is not None:
+        arguments["activation"] = custom[name]
     return kind(**arguments)
 
 
-def custom_names(configs: Iterable[Any]) -> list[str]:
-    """The names of the custom activations that these descriptions of layers ask for."""
-    asked = (config.get("activation") for config in configs if isinstance(config, dict))
-    return [found["custom"] for found in asked if isinstance(found, dict) and _is_named(found)]
+def _custom_name(config: Any) -> str | None:
+    match config:
+        case {"activation": {"custom": str(name)}}:
+            return name
+    return None
 
 
-def _is_named(found: dict[str, Any]) -> bool:
-    return found.keys() == {"custom"} and isinstance(found["custom"], str)
-
-
-def check_custom_names(layers: tuple[Layer, ...]) -> None:
-    """Refuse two custom activations of one name, which no description could tell apart."""
-    known: dict[str, CustomActivation] = {}
-    for layer in layers:
-        own = getattr(layer, "activation", None)
-        if isinstance(own, CustomActivation) and known.setdefault(own.name, own) != own:
-            raise ValueError(
-                f"two different activations are called {own.name!r}: "
-                "name them, fastnn.activation(f, name=…)"
-            )
+def functions_for(configs: Iterable[Any], custom: Any) -> Mapping[str, CustomActivation]:
+    """The user's functions, after a look that all are there which these descriptions name."""
+    if not isinstance(custom, Mapping | None):
+        raise TypeError(f"custom must map names to fastnn.activation(f), not {custom!r}")
+    given: Mapping[str, CustomActivation] = custom or {}
+    for name, function in given.items():
+        checks.instance(f"custom[{name!r}]", function, CustomActivation, "fastnn.activation(f)")
+    names = dict.fromkeys(map(_custom_name, configs))
+    missing = [name for name in names if name is not None and name not in given]
+    if missing:
+        example = ", ".join(f"{name!r}: {name}" for name in missing)
+        raise ValueError(
+            f"the model uses the custom activation {missing[0]!r}, whose code is not stored: "
+            f"give custom={{{example}}}"
+        )
+    return given

@@ -31,12 +31,11 @@ def _mean(values: Array, weight: Array | None) -> float:
 
 
 def mse(target: Array, output: Array, weight: Array | None) -> float:
-    """Mean squared error over all elements."""
+    """Over all elements, as ``mae``."""
     return _mean((output - target) ** 2, weight)
 
 
 def mae(target: Array, output: Array, weight: Array | None) -> float:
-    """Mean absolute error over all elements."""
     return _mean(np.abs(output - target), weight)
 
 
@@ -54,19 +53,20 @@ def r2(target: Array, output: Array, weight: Array | None) -> float:
     return float((1 - ratio).mean())
 
 
-def _accuracy(threshold: float) -> Metric:
+def _accuracy(loss: LossSpec) -> Metric:
     """The share of rows whose largest output is the right one, or of right decisions.
 
-    With one output, or independent ones, an output decides by ``threshold`` and a
-    target by ½.
+    With one output, or a loss that decides by each of them, an output decides where the
+    loss's row says, else at ½; a target by ½.
     """
+    is_alone = loss.row.decides_at is not None
+    limit = loss.row.decides_at if is_alone and not loss.fused else 0.5
 
     def accuracy(target: Array, output: Array, weight: Array | None) -> float:
         if target.ndim == 1:
             return _mean(output.argmax(axis=1) == target, weight)
-        if output.shape[1] > 1 and np.isnan(threshold):
+        if output.shape[1] > 1 and not is_alone:
             return _mean(output.argmax(axis=1) == target.argmax(axis=1), weight)
-        limit = 0.5 if np.isnan(threshold) else threshold
         return _mean((output > limit) == (target > 0.5), weight)
 
     return accuracy
@@ -75,28 +75,11 @@ def _accuracy(threshold: float) -> Metric:
 _METRICS: dict[str, Metric] = {"mse": mse, "mae": mae, "r2": r2}
 METRICS = ("accuracy", *_METRICS)
 
-#: Where independent outputs decide: at 0 as logits, at ½ as probabilities.
-_THRESHOLDS = {
-    ("binary_cross_entropy", False): 0.0,
-    ("binary_cross_entropy", True): 0.5,
-    ("binary_cross_entropy_of_probabilities", False): 0.5,
-}
-
 
 def resolve(metrics: Any, loss: LossSpec, target: Array) -> dict[str, Metric]:
-    """Functions by name for what the user asked for.
+    """Functions by name for what the user asked for: names and callables, or one of them.
 
-    Parameters
-    ----------
-    metrics : str or callable, or a sequence of them
-    loss : LossSpec
-        It says how an output decides.
-    target : ndarray
-        Labels go with accuracy only.
-
-    Raises
-    ------
-    TypeError, ValueError
+    The loss says how an output decides; where the target is labels, only accuracy has a name.
     """
     if isinstance(metrics, str) or callable(metrics):
         metrics = (metrics,)
@@ -110,8 +93,7 @@ def resolve(metrics: Any, loss: LossSpec, target: Array) -> dict[str, Metric]:
             name = checks.choice("metric", metric, METRICS)
             if name != "accuracy" and target.ndim == 1:
                 raise ValueError(f"metric {name!r} needs rows as targets, not labels")
-            threshold = _THRESHOLDS.get((str(loss.name), loss.fused), np.nan)
-            function = _accuracy(threshold) if name == "accuracy" else _METRICS[name]
+            function = _accuracy(loss) if name == "accuracy" else _METRICS[name]
         if name in found or name in ("loss", "learning_rate"):
             raise ValueError(f"two series of the history would be called {name!r}")
         found[name] = function

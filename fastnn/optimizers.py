@@ -1,65 +1,56 @@
 """Optimizers: immutable descriptions of PyTorch's documented update rules.
 
 Moments and step counts live in the model. ``spec`` gives the engines' row; each field of
-a description is checked against one table. ``weight_decay`` acts on all parameters,
-biases included, as in PyTorch; ``l2`` on weights only; ``clip_norm`` bounds the Euclidean
-norm of the whole gradient, after l2 and before weight_decay.
+a description is checked by one table. ``weight_decay`` acts on all parameters, biases
+included, as in PyTorch; ``l2`` on weights only; ``clip_norm`` bounds the Euclidean norm of
+the whole gradient, after l2 and before weight_decay. Wrong numbers are a TypeError or
+ValueError.
+
+A new one is a class here, called as its row is (or with a ``row`` of its own), whose fields
+are called as the row's numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
 
 from . import checks
+from .errors import import_extra
+from .kernels import contract
 from .kernels.contract import OPTIMIZERS as ROWS
-from .kernels.contract import OptimizerSpec
-from .schedules import Schedule, as_schedule
+from .kernels.contract import LayerSpec, OptimizerSpec
+from .schedules import Constant, Schedule, as_schedule
 
+#: What a model keeps of one: updates made, moments (each flat), and plain data: the rule and
+#: the epochs done.
+State = tuple[int, tuple[NDArray[Any], ...], dict[str, Any]]
 
-def _clip(name: str, value: Any) -> float | None:
-    return None if value is None else checks.real(name, value, above=0)
-
-
-def _within(**bounds: float) -> Callable[[str, Any], Any]:
-    return lambda name, value: checks.real(name, value, **bounds)
+__all__ = ["LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Lion", "NAdam", "RMSprop"]
 
 
 def _learning_rate(name: str, value: Any) -> Any:
-    as_schedule(value)
-    return value if isinstance(value, Schedule) else float(value)
+    schedule = as_schedule(value)
+    return schedule.learning_rate if isinstance(schedule, Constant) else schedule
 
 
-def _count(name: str, value: Any) -> Any:
-    return checks.whole(name, value)
+_fraction, _positive = checks.within(at_least=0, below=1), checks.within(at_least=0)
 
 
-#: field -> its check. An epsilon under 1e-30 would vanish among float32's subnormals.
-_FIELDS: dict[str, Callable[[str, Any], Any]] = {
-    "learning_rate": _learning_rate,
-    "momentum": _within(at_least=0, at_most=1),
-    "nesterov": checks.flag,
-    "rho": _within(at_least=0, below=1),
-    "beta_1": _within(at_least=0, below=1),
-    "beta_2": _within(at_least=0, below=1),
-    "epsilon": _within(at_least=1e-30),
-    "weight_decay": _within(at_least=0),
-    "l2": _within(at_least=0),
-    "clip_norm": _clip,
-    "memory": _count,
-    "gradient_tolerance": _within(at_least=0),
-    "loss_tolerance": _within(at_least=0),
-}
-
-
-class _Checked:
-    """Checks every field of a frozen dataclass by the table."""
-
-    def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]
-            value = _FIELDS[item.name](item.name, getattr(self, item.name))
-            object.__setattr__(self, item.name, value)
+class _Checked(checks.Checked):
+    CHECKS: ClassVar[checks.Checks] = {
+        "learning_rate": _learning_rate,
+        "momentum": checks.within(at_least=0, at_most=1),
+        "nesterov": checks.flag,
+        **dict.fromkeys(("rho", "beta_1", "beta_2"), _fraction),
+        "epsilon": checks.within(at_least=1e-30),  # less would be subnormal in float32
+        **dict.fromkeys(("weight_decay", "l2", "momentum_decay"), _positive),
+        **dict.fromkeys(("gradient_tolerance", "loss_tolerance"), _positive),
+        "clip_norm": checks.optional(checks.within(above=0)),
+        "memory": checks.whole,
+    }
 
 
 @dataclass(frozen=True)
@@ -71,15 +62,11 @@ class Optimizer(_Checked):
     learning_rate : float or Schedule
         ≥ 0.
     weight_decay : float
-        Adds weight_decay · p to the gradient of every parameter (AdamW: see there).
+        Adds weight_decay · p to the gradient of every parameter (AdamW, Lion: see there).
     l2 : float
         Adds l2 · W to the gradient of weights, not of biases.
     clip_norm : float or None
         The gradient is scaled by min(1, clip_norm / (norm + 1e-6)).
-
-    Raises
-    ------
-    TypeError, ValueError
     """
 
     learning_rate: float | Schedule
@@ -92,18 +79,19 @@ class Optimizer(_Checked):
         """The learning rate as a schedule."""
         return as_schedule(self.learning_rate)
 
+    @property
+    def row(self) -> str:
+        """The name of the engines' row."""
+        return type(self).__name__.lower()
+
     def spec(self) -> OptimizerSpec:
         """The engines' row with every number of the rule; the rate is given apart."""
-        raise NotImplementedError
-
-    def _spec(self, name: str, moments: int, **numbers: Any) -> OptimizerSpec:
-        return OptimizerSpec(
-            name,
-            moments,
+        return contract.optimizer(
+            self.row,
             weight_decay=self.weight_decay,
             l2=self.l2,
             clip_norm=self.clip_norm or 0.0,
-            **numbers,
+            **{name: getattr(self, name) for name in ROWS[self.row].numbers},
         )
 
 
@@ -123,10 +111,11 @@ class SGD(Optimizer):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum > 0")
 
-    def spec(self) -> OptimizerSpec:
-        """The row "sgd"; without momentum it keeps no moment."""
-        moments = 1 if self.momentum > 0 else 0
-        return self._spec("sgd", moments, momentum=self.momentum, nesterov=self.nesterov)
+    @property
+    def row(self) -> str:
+        if self.nesterov:
+            return "nesterov"
+        return "momentum" if self.momentum > 0 else "sgd"
 
 
 @dataclass(frozen=True)
@@ -141,11 +130,14 @@ class RMSprop(Optimizer):
     epsilon: float = 1e-8
     momentum: float = 0.0
 
-    def spec(self) -> OptimizerSpec:
-        """The row "rmsprop"; rho is its beta_2."""
-        moments = 2 if self.momentum > 0 else 1
-        numbers = {"beta_2": self.rho, "epsilon": self.epsilon, "momentum": self.momentum}
-        return self._spec("rmsprop", moments, **numbers)
+    @property
+    def row(self) -> str:
+        return "rmsprop_momentum" if self.momentum > 0 else "rmsprop"
+
+    @property
+    def beta_2(self) -> float:
+        """What the engines call rho."""
+        return self.rho
 
 
 @dataclass(frozen=True)
@@ -154,10 +146,6 @@ class Adagrad(Optimizer):
 
     learning_rate: float | Schedule = 1e-2
     epsilon: float = 1e-10
-
-    def spec(self) -> OptimizerSpec:
-        """The row "adagrad"."""
-        return self._spec("adagrad", 1, epsilon=self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -169,13 +157,6 @@ class Adam(Optimizer):
     beta_2: float = 0.999
     epsilon: float = 1e-8
 
-    _row = "adam"
-
-    def spec(self) -> OptimizerSpec:
-        """The row "adam" (or "adamw")."""
-        numbers = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
-        return self._spec(self._row, 2, **numbers)
-
 
 @dataclass(frozen=True)
 class AdamW(Adam):
@@ -183,7 +164,29 @@ class AdamW(Adam):
 
     weight_decay: float = field(default=1e-2, kw_only=True)
 
-    _row = "adamw"
+
+@dataclass(frozen=True)
+class NAdam(Adam):
+    """Adam with Nesterov's momentum (Dozat 2016).
+
+    β₁ of step t is beta_1 · (1 - ½ · 0.96^(t · momentum_decay)), as in PyTorch.
+    """
+
+    learning_rate: float | Schedule = 2e-3
+    momentum_decay: float = 4e-3
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """p -= rate · sign(beta_1 · m + (1 - beta_1) · g), then m = beta_2 · m + (1 - beta_2) · g.
+
+    Before it p -= rate · weight_decay · p (Chen et al. 2023, "Symbolic Discovery of
+    Optimization Algorithms"). A rate of a third to a tenth of Adam's suits it.
+    """
+
+    learning_rate: float | Schedule = 1e-4
+    beta_1: float = 0.9
+    beta_2: float = 0.99
 
 
 @dataclass(frozen=True)
@@ -193,15 +196,9 @@ class LBFGS(_Checked):
     It takes no learning rate, no batches and no schedule; the extra "sklearn" brings
     SciPy. The penalties l2/2 · ‖W‖² and weight_decay/2 · ‖p‖² join the objective.
 
-    Parameters
-    ----------
-    memory : int, default 10
-        Pairs of vectors that stand for the Hessian.
-    gradient_tolerance : float, default 1e-5
-        Stops when no component of the gradient is larger.
-    loss_tolerance : float, default 2.2e-9
-        Stops when an iteration lowers the objective by a smaller fraction.
-    weight_decay, l2 : float, default 0
+    ``memory`` counts the pairs of vectors that stand for the Hessian. It stops when no component
+    of the gradient is larger than ``gradient_tolerance``, or an iteration lowers the objective
+    by a fraction that is smaller than ``loss_tolerance``.
     """
 
     memory: int = 10
@@ -210,14 +207,17 @@ class LBFGS(_Checked):
     weight_decay: float = field(default=0.0, kw_only=True)
     l2: float = field(default=0.0, kw_only=True)
 
+    def check(self, layers: tuple[LayerSpec, ...]) -> None:
+        """Raise for what cannot be trained so, ImportError without SciPy."""
+        if any(layer.dropout for layer in layers):
+            raise ValueError("LBFGS needs a loss that does not change: not with Dropout layers")
+        if any(tensor.rate_factor != 1 for layer in layers for tensor in layer.tensors):
+            raise ValueError("LBFGS has no learning rate: not with learning_rate_factor")
+        import_extra("scipy.optimize", "sklearn", "the LBFGS optimizer")
+
 
 OPTIMIZERS: dict[str, type[Optimizer] | type[LBFGS]] = {
-    "sgd": SGD,
-    "rmsprop": RMSprop,
-    "adagrad": Adagrad,
-    "adam": Adam,
-    "adamw": AdamW,
-    "lbfgs": LBFGS,
+    name.lower(): globals()[name] for name in __all__
 }
 
 
@@ -230,15 +230,20 @@ def resolve(optimizer: Any) -> Optimizer | LBFGS:
     return found
 
 
-def spec_from_config(config: Any) -> OptimizerSpec:
-    """An engines' row from plain data, such as a file gives, with every number checked."""
-    if not isinstance(config, dict):
-        raise TypeError(f"the optimizer's rule must be a dict, not {config!r}")
-    spec = OptimizerSpec(**config)
-    checks.choice("optimizer", spec.name, ROWS)
-    checks.whole("moments", spec.moments, at_least=0)
-    for name in ("nesterov", "epsilon_hat", "rate_in_velocity", "l2_by_weight"):
-        checks.flag(name, getattr(spec, name))
-    for name in ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "l2", "clip_norm"):
-        checks.real(name, getattr(spec, name), at_least=0)
-    return spec
+def to_config(spec: OptimizerSpec) -> dict[str, Any]:
+    """An engines' row as plain data for JSON."""
+    numbers = dict(zip(ROWS[spec.name].numbers, spec.numbers, strict=True))
+    return spec._asdict() | {"numbers": numbers}
+
+
+def from_config(config: Any) -> OptimizerSpec:
+    """The inverse of ``to_config``; TypeError, ValueError or KeyError for what is none."""
+    if not isinstance(config, dict) or not isinstance(config.get("numbers"), dict):
+        raise TypeError(f"the optimizer's rule must be a dict with numbers, not {config!r}")
+    numbers = config | config["numbers"]
+    name = checks.choice("optimizer", numbers.pop("name", None), ROWS)
+    del numbers["numbers"]
+    for key, value in numbers.items():
+        check = checks.flag if key == "l2_by_weight" else checks.within(at_least=0)
+        check(key, value)
+    return contract.optimizer(name, **numbers)

@@ -5,51 +5,41 @@ an epoch in one array, which the engine then reads: no Python runs per batch. Wh
 on the course of a fit (``ReduceOnPlateau``) lives in that fit: see ``watch``.
 
 Durations are epochs and may be fractions. ``train_on_batch``, which knows no epochs,
-counts each update as an epoch of one step.
+counts each update as an epoch of one step. Wrong numbers are a TypeError or ValueError.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import checks
 
+__all__ = ["Constant", "CosineDecay", "ExponentialDecay", "OneCycle", "ReduceOnPlateau"]
+__all__ += ["Schedule", "StepDecay", "WarmUp"]
+
 Array = NDArray[Any]
 
 
 class Schedule:
-    """Base class. A new schedule overrides ``at``.
+    """Base class. A new schedule overrides ``at``, and ``needs_end`` where it does."""
 
-    ``needs_end`` says that the rates depend on the length of the fit.
-    """
-
-    needs_end: bool = False
+    @property
+    def needs_end(self) -> bool:
+        """Whether the rates depend on the length of the fit."""
+        return False
 
     def at(self, step: Array, steps_per_epoch: int, total_steps: int) -> Array:
         """The rates at ``step`` (float64, counted from the start of the fit)."""
         raise NotImplementedError
 
     def rates(self, epoch: int, steps_per_epoch: int, epochs: int) -> Array:
-        """The rates of the steps of ``epoch``.
-
-        Parameters
-        ----------
-        epoch : int
-            From 0.
-        steps_per_epoch : int
-        epochs : int
-            Length of the fit.
-
-        Returns
-        -------
-        ndarray (steps_per_epoch,) of float64
-        """
+        """The rates of the steps of ``epoch`` (from 0) in a fit of so many: float64, 1-D."""
         first = epoch * steps_per_epoch
         step = np.arange(first, first + steps_per_epoch, dtype=np.float64)
         return self.at(step, steps_per_epoch, epochs * steps_per_epoch)
@@ -68,84 +58,60 @@ def as_schedule(learning_rate: Any) -> Schedule:
     return Constant(learning_rate)
 
 
-def _set(schedule: Schedule, **values: Any) -> None:
-    for name, value in values.items():
-        object.__setattr__(schedule, name, value)
+_positive, _length = checks.within(at_least=0), checks.within(above=0)
 
 
-def _rate(value: Any, name: str = "learning_rate") -> float:
-    return checks.real(name, value, at_least=0)
+class _Ours(checks.Checked, Schedule):
+    CHECKS: ClassVar[checks.Checks] = {
+        **dict.fromkeys(("learning_rate", "final", "min_rate", "min_delta"), _positive),
+        **dict.fromkeys(("start_factor", "final_factor"), checks.within(at_least=0, at_most=1)),
+        "every": checks.whole,
+        "factor": checks.within(above=0, at_most=1),
+        "epochs": checks.optional(_length),
+        "warm_up": checks.within(above=0, below=1),
+        "patience": lambda name, value: checks.whole(name, value, at_least=0),
+        "then": lambda name, value: as_schedule(value),
+    }
+
+    @property
+    def needs_end(self) -> bool:
+        """Unless it has a length of its own; or if the schedule within it does."""
+        inner = getattr(self, "then", getattr(self, "learning_rate", None))
+        is_open = getattr(self, "epochs", 0) is None
+        return is_open or (isinstance(inner, Schedule) and inner.needs_end)
 
 
 @dataclass(frozen=True)
-class Constant(Schedule):
+class Constant(_Ours):
     """The same rate at every step."""
 
     learning_rate: float
 
-    def __post_init__(self) -> None:
-        _set(self, learning_rate=_rate(self.learning_rate))
-
     def at(self, step: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        """learning_rate."""
         return np.full(len(step), self.learning_rate)
 
 
 @dataclass(frozen=True)
-class StepDecay(Schedule):
-    """learning_rate · factor^⌊epoch / every⌋, with epoch a whole number.
-
-    Parameters
-    ----------
-    learning_rate : float
-    every : int
-        Epochs between two drops.
-    factor : float, default 0.1
-        In (0, 1].
-    """
+class StepDecay(_Ours):
+    """learning_rate · factor^⌊epoch / every⌋, with epoch a whole number, factor in (0, 1]."""
 
     learning_rate: float
     every: int
     factor: float = 0.1
 
-    def __post_init__(self) -> None:
-        _set(
-            self,
-            learning_rate=_rate(self.learning_rate),
-            every=checks.whole("every", self.every),
-            factor=checks.real("factor", self.factor, above=0, at_most=1),
-        )
-
     def at(self, step: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        """learning_rate · factor^⌊step / (every · steps_per_epoch)⌋."""
-        drops = step // (self.every * steps_per_epoch)
-        rates: Array = self.learning_rate * self.factor**drops
+        rates: Array = self.learning_rate * self.factor ** (step // (self.every * steps_per_epoch))
         return rates
 
 
 @dataclass(frozen=True)
-class ExponentialDecay(Schedule):
-    """learning_rate · factor^epoch, with epoch growing by a fraction at every step.
-
-    Parameters
-    ----------
-    learning_rate : float
-    factor : float
-        What an epoch multiplies the rate by, in (0, 1].
-    """
+class ExponentialDecay(_Ours):
+    """learning_rate · factor^epoch, epoch growing by a fraction at every step, factor in (0, 1]."""
 
     learning_rate: float
     factor: float
 
-    def __post_init__(self) -> None:
-        _set(
-            self,
-            learning_rate=_rate(self.learning_rate),
-            factor=checks.real("factor", self.factor, above=0, at_most=1),
-        )
-
     def at(self, step: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        """learning_rate · factor^(step / steps_per_epoch)."""
         rates: Array = self.learning_rate * self.factor ** (step / steps_per_epoch)
         return rates
 
@@ -156,40 +122,24 @@ def _cosine(start: float, end: float, fraction: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class CosineDecay(Schedule):
+class CosineDecay(_Ours):
     """From ``learning_rate`` to ``final`` along half a cosine, then ``final``.
 
-    Loshchilov & Hutter 2017, "SGDR", one period without restarts.
-
-    Parameters
-    ----------
-    learning_rate : float
-    final : float, default 0
-    epochs : float or None
-        Length of the decay; None is the length of the fit.
+    Loshchilov & Hutter 2017, "SGDR", one period without restarts. ``epochs`` is the length of
+    the decay; None that of the fit.
     """
 
     learning_rate: float
     final: float = 0.0
     epochs: float | None = None
 
-    def __post_init__(self) -> None:
-        _set(
-            self,
-            learning_rate=_rate(self.learning_rate),
-            final=_rate(self.final, "final"),
-            epochs=_length(self.epochs),
-            needs_end=self.epochs is None,
-        )
-
     def at(self, step: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        """Final + (learning_rate - final) · (1 + cos(π · step / length)) / 2."""
         length = total_steps if self.epochs is None else self.epochs * steps_per_epoch
         return _cosine(self.learning_rate, self.final, np.minimum(step / length, 1.0))
 
 
 @dataclass(frozen=True)
-class OneCycle(Schedule):
+class OneCycle(_Ours):
     """Up to ``learning_rate`` and down to almost nothing, both along half a cosine.
 
     Smith & Topin 2018, "Super-Convergence", as PyTorch's OneCycleLR has it: the peak is
@@ -199,14 +149,12 @@ class OneCycle(Schedule):
     ----------
     learning_rate : float
         The peak.
-    warm_up : float, default 0.3
+    warm_up : float
         Fraction of the steps until the peak, in (0, 1).
-    start_factor : float, default 1/25
-        The first rate as a fraction of the peak.
-    final_factor : float, default 1e-4
-        The last rate as a fraction of the first.
+    start_factor, final_factor : float
+        The first rate as a fraction of the peak, and the last as a fraction of the first.
     epochs : float or None
-        Length of the cycle; None is the length of the fit.
+        Length of the cycle; None is that of the fit.
     """
 
     learning_rate: float
@@ -215,22 +163,9 @@ class OneCycle(Schedule):
     final_factor: float = 1e-4
     epochs: float | None = None
 
-    def __post_init__(self) -> None:
-        _set(
-            self,
-            learning_rate=_rate(self.learning_rate),
-            warm_up=checks.real("warm_up", self.warm_up, above=0, below=1),
-            start_factor=checks.real("start_factor", self.start_factor, at_least=0, at_most=1),
-            final_factor=checks.real("final_factor", self.final_factor, at_least=0, at_most=1),
-            epochs=_length(self.epochs),
-            needs_end=self.epochs is None,
-        )
-
     def at(self, step: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        """Two halves of cosines that meet at the peak."""
         length = total_steps if self.epochs is None else self.epochs * steps_per_epoch
         start = self.learning_rate * self.start_factor
-        final = start * self.final_factor
         last = max(length - 1, 1)
         peak = min(max(self.warm_up * length - 1, 0.0), last - 0.5)
         up = step / peak if peak > 0 else np.ones_like(step)
@@ -238,41 +173,25 @@ class OneCycle(Schedule):
         return np.where(
             step < peak,
             _cosine(start, self.learning_rate, up),
-            _cosine(self.learning_rate, final, down),
+            _cosine(self.learning_rate, start * self.final_factor, down),
         )
 
 
 @dataclass(frozen=True)
-class WarmUp(Schedule):
-    """A linear rise over the first epochs, then another schedule from its beginning.
+class WarmUp(_Ours):
+    """A linear rise over the first ``epochs``, rounded to whole steps, then another schedule.
 
-    Parameters
-    ----------
-    then : float or Schedule
-        What follows; the rise ends at its first rate, and it sees a fit that is shorter
-        by the rise.
-    epochs : float, default 1
-        Length of the rise, rounded to whole steps, at least one.
-    start_factor : float, default 0
-        Step s of n has start_factor + (1 - start_factor) · (s + 1) / n of the full rate.
+    The rise ends at the first rate of ``then``, which sees a fit that is shorter by the rise.
+    Step s of n has start_factor + (1 - start_factor) · (s + 1) / n of the full rate.
     """
 
     then: float | Schedule
     epochs: float = 1.0
     start_factor: float = 0.0
 
-    def __post_init__(self) -> None:
-        then = as_schedule(self.then)
-        _set(
-            self,
-            then=then,
-            epochs=checks.real("epochs", self.epochs, above=0),
-            start_factor=checks.real("start_factor", self.start_factor, at_least=0, at_most=1),
-            needs_end=then.needs_end,
-        )
+    CHECKS: ClassVar[checks.Checks] = {**_Ours.CHECKS, "epochs": _length}
 
     def at(self, step: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        """The schedule that follows, shifted, times the rise."""
         rise = max(1, round(self.epochs * steps_per_epoch))
         following = as_schedule(self.then).at(
             np.maximum(step - rise, 0.0), steps_per_epoch, max(1, total_steps - rise)
@@ -281,12 +200,11 @@ class WarmUp(Schedule):
         return following * (self.start_factor + (1 - self.start_factor) * risen)
 
     def watch(self) -> Plateau | None:
-        """That of the schedule that follows."""
         return as_schedule(self.then).watch()
 
 
 @dataclass(frozen=True)
-class ReduceOnPlateau(Schedule):
+class ReduceOnPlateau(_Ours):
     """A schedule that is multiplied by ``factor`` whenever the loss stops falling.
 
     It watches ``val_loss`` if there is validation data, else ``loss``, and starts afresh
@@ -295,14 +213,13 @@ class ReduceOnPlateau(Schedule):
     Parameters
     ----------
     learning_rate : float or Schedule
-    factor : float, default 0.1
+    factor : float
         In (0, 1).
-    patience : int, default 10
+    patience : int
         Epochs without improvement that are borne; the next one reduces.
-    min_delta : float, default 1e-4
-        A loss is an improvement if it is below the best one by more than this fraction
-        of it.
-    min_rate : float, default 0
+    min_delta : float
+        A loss is an improvement if it is below the best one by more than this fraction of it.
+    min_rate : float
         No rate is reduced below this.
     """
 
@@ -312,26 +229,21 @@ class ReduceOnPlateau(Schedule):
     min_delta: float = 1e-4
     min_rate: float = 0.0
 
+    CHECKS: ClassVar[checks.Checks] = {
+        **_Ours.CHECKS,
+        "learning_rate": lambda name, value: as_schedule(value),
+        "factor": checks.within(above=0, below=1),
+    }
+
     def __post_init__(self) -> None:
-        inner = as_schedule(self.learning_rate)
-        if inner.watch() is not None:
+        super().__post_init__()
+        if as_schedule(self.learning_rate).watch() is not None:
             raise ValueError("ReduceOnPlateau cannot be nested in itself")
-        _set(
-            self,
-            learning_rate=inner,
-            factor=checks.real("factor", self.factor, above=0, below=1),
-            patience=checks.whole("patience", self.patience, at_least=0),
-            min_delta=checks.real("min_delta", self.min_delta, at_least=0),
-            min_rate=_rate(self.min_rate, "min_rate"),
-            needs_end=inner.needs_end,
-        )
 
     def at(self, step: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        """The rates before any reduction."""
         return as_schedule(self.learning_rate).at(step, steps_per_epoch, total_steps)
 
     def watch(self) -> Plateau | None:
-        """The state of one fit."""
         return Plateau(self)
 
 
@@ -342,7 +254,7 @@ class Plateau:
     rule: ReduceOnPlateau
     scale: float = 1.0
     best: float = math.inf
-    waited: int = field(default=0)
+    waited: int = 0
 
     def reduced(self, rates: Array) -> Array:
         """The rates of an epoch after the reductions so far."""
@@ -358,7 +270,3 @@ class Plateau:
         if self.waited > self.rule.patience:
             self.scale *= self.rule.factor
             self.waited = 0
-
-
-def _length(epochs: Any) -> float | None:
-    return None if epochs is None else checks.real("epochs", epochs, above=0)

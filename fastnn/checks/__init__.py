@@ -1,5 +1,5 @@
 """Input checked once: single values here, arrays and numbers of threads in their own pages."""
 
-from .values import choice, flag, instance, real, whole
+from .values import Checked, Checks, choice, flag, instance, optional, real, whole, within
 
-__all__ = ["choice", "flag", "instance", "real", "whole"]
+__all__ = ["Checked", "Checks", "choice", "flag", "instance", "optional", "real", "whole", "within"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .values import whole
 
 _MOST = 1024  # more than this is a typing error, not a machine
 
@@ -49,12 +49,8 @@ def available_threads() -> int:
 def cgroup_quota(root: str = "/") -> float | None:
     """CPUs that the cgroup of this process may use, or None without a limit.
 
-    The least quota of the group and its ancestors; read once per process.
-
-    Parameters
-    ----------
-    root : str
-        The folder that holds ``proc`` and ``sys``.
+    The least quota of the group and its ancestors; read once per process. ``root`` is the
+    folder that holds ``proc`` and ``sys``.
     """
     try:
         lines = Path(root, "proc/self/cgroup").read_text().splitlines()
@@ -64,57 +60,38 @@ def cgroup_quota(root: str = "/") -> float | None:
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers == "":
-            base, read = Path(root, "sys/fs/cgroup"), _quota_v2
+            base, version = Path(root, "sys/fs/cgroup"), 2
         elif "cpu" in controllers.split(","):
-            base, read = Path(root, "sys/fs/cgroup/cpu"), _quota_v1
+            base, version = Path(root, "sys/fs/cgroup/cpu"), 1
         else:
             continue
         folder = base / group.strip("/")
         for level in (folder, *folder.parents):
             if level.is_relative_to(base):
-                quotas.extend(read(level))
+                quotas += _quotas(level, version)
     return min(quotas, default=None)
 
 
-def _quota_v2(folder: Path) -> list[float]:
+def _quotas(folder: Path, version: int) -> list[float]:
+    """CPUs that a group of this version of cgroups may use: one number, or none."""
     try:
-        limit, period = (folder / "cpu.max").read_text().split()
-    except (OSError, ValueError):
+        if version == 2:
+            limit, period = (folder / "cpu.max").read_text().split()
+        else:
+            limit = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return [float(limit) / float(period)] if float(limit) > 0 else []
+    except (OSError, ValueError):  # "max" is no number
         return []
-    return [] if limit == "max" else [float(limit) / float(period)]
-
-
-def _quota_v1(folder: Path) -> list[float]:
-    try:
-        limit = float((folder / "cpu.cfs_quota_us").read_text())
-        period = float((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return []
-    return [limit / period] if limit > 0 else []
 
 
 def choose(threads: Any, step_flops: float, dtype: Any) -> int:
-    """The number of threads for steps of ``step_flops`` floating-point operations.
+    """The number of threads for steps of so many FLOPs between two meetings of the threads.
 
-    Parameters
-    ----------
-    threads : int or None
-        Taken as it is, even above the number of cores; None chooses.
-    step_flops : float
-        Operations between two meetings of the threads.
-    dtype : dtype
-        float32 or float64.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    TypeError, ValueError
+    A number in ``threads`` is taken, even above that of the cores; None chooses.
     """
     if threads is not None:
-        return checks.whole("threads", threads, at_most=_MOST)
+        return whole("threads", threads, at_most=_MOST)
     if step_flops < SERIAL_FLOPS[np.dtype(dtype).itemsize]:
         return 1
     return available_threads()

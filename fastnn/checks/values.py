@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import unknown_name
+
+Check = Callable[[str, Any], Any]
+Checks = Mapping[str, Check]
 
 
 def whole(name: str, value: Any, at_least: int = 1, at_most: int | None = None) -> int:
@@ -59,13 +63,15 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def choice(kind: str, name: Any, known: Iterable[str]) -> str:
-    """One of the names in ``known``."""
+def choice(
+    kind: str, name: Any, known: Iterable[str], also: Mapping[str, str] | None = None
+) -> str:
+    """One of the names in ``known``; ``also`` has others of them, for the error's hint."""
     known = tuple(known)
     if not isinstance(name, str):
         raise TypeError(f"{kind} must be a name such as {known[0]!r}, not {name!r}")
     if name not in known:
-        raise unknown_name(kind, name, known)
+        raise unknown_name(kind, name, known, also)
     return name
 
 
@@ -76,3 +82,25 @@ def instance(kind: str, value: Any, types: type | tuple[type, ...], example: str
     if not isinstance(value, types):
         raise TypeError(f"{kind} must be {example}, not {value!r}")
     return value
+
+
+def within(**bounds: float) -> Check:
+    """The check for a number within ``bounds``, as ``real`` has them."""
+    return lambda name, value: real(name, value, **bounds)
+
+
+def optional(check: Check) -> Check:
+    """The check, or None."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+class Checked:
+    """Base of frozen dataclasses: ``CHECKS`` maps fields to what their values go through."""
+
+    CHECKS: ClassVar[Checks] = {}
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]
+            if item.name in self.CHECKS:
+                value = self.CHECKS[item.name](item.name, getattr(self, item.name))
+                object.__setattr__(self, item.name, value)

@@ -13,24 +13,45 @@ import math
 import os
 import string
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 from .. import checks
 from ..errors import unknown_name
+from .learner import Learner
 
-if TYPE_CHECKING:
-    from ..model import Sequential
+__all__ = ["CSVLogger", "Callback", "EarlyStopping", "History", "ModelCheckpoint", "TerminateOnNaN"]
 
 Logs = Mapping[str, float]
 
-HOOKS = (
-    "set_model",
-    "on_train_begin",
-    "on_train_end",
-    "on_epoch_begin",
-    "on_epoch_end",
-    "on_batch_end",
-)
+
+class History(dict[str, list[float]]):
+    """The course of a fit: name -> one float per epoch, whose numbers are in ``epoch``.
+
+    "loss", the metrics, "val_loss" and "val_…" of the metrics, and "learning_rate" (of the
+    last step of the epoch). A resumed fit goes on counting.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(loss=[])
+        self.epoch: list[int] = []
+
+    def append(self, epoch: int, logs: Logs) -> None:
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.setdefault(name, []).append(value)
+
+
+class Model(Protocol):
+    """What a callback may rely on; the model that ``fit`` trains has more."""
+
+    history: History | None
+    stop_training: bool  #: set it to end the fit
+    parameters: Any  #: all parameters, a flat copy; assign to set them
+    _learner: Learner  # ours may set parameters that hold NaN
+
+    def predict(self, X: Any, threads: int | None = None) -> Any: ...
+    def save(self, path: str | os.PathLike[str], optimizer_state: bool = False) -> None: ...
 
 
 class Callback:
@@ -39,9 +60,9 @@ class Callback:
     ``logs`` maps "loss", the metrics, "val_…" of them and "learning_rate" to floats.
     """
 
-    model: Sequential
+    model: Model
 
-    def set_model(self, model: Sequential) -> None:
+    def set_model(self, model: Model) -> None:
         """First of all; the model may have got its parameters just now."""
         self.model = model
 
@@ -59,6 +80,9 @@ class Callback:
 
     def on_batch_end(self, batch: int, logs: Logs) -> None:
         """After an update, if overridden; ``logs`` has the "loss" before it."""
+
+
+HOOKS = tuple(name for name in vars(Callback) if name.startswith(("set_", "on_")))
 
 
 class Callbacks:
@@ -82,11 +106,9 @@ class Callbacks:
                 callback.check(tuple(known))
 
     def has(self, hook: str) -> bool:
-        """Whether any callback has ``hook``."""
         return bool(self._hooks[hook])
 
     def call(self, hook: str, *arguments: Any) -> None:
-        """Call ``hook`` of each callback that has it, in order."""
         for function in self._hooks[hook]:
             function(*arguments)
 
@@ -99,22 +121,34 @@ def _hook(callback: Any, name: str) -> Any:
     return function if callable(function) else None
 
 
-class _Watcher(Callback):
+class _Ours(checks.Checked, Callback):
+    CHECKS: ClassVar[checks.Checks] = {
+        "mode": lambda name, value: checks.choice(name, value, ("auto", "min", "max")),
+        "min_delta": checks.within(at_least=0),
+        "patience": lambda name, value: checks.whole(name, value, at_least=0),
+        "path": lambda name, value: os.fsdecode(value),
+        **dict.fromkeys(("restore_best_weights", "save_best_only"), checks.flag),
+        **dict.fromkeys(("optimizer_state", "append"), checks.flag),
+    }
+
+
+class _Watcher(_Ours):
     """Shared by those who wait for a quantity to become better.
 
     ``mode`` "auto" takes the largest of accuracies and r2, the smallest of all others.
     """
 
-    def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
-        if not isinstance(monitor, str):
-            raise TypeError(f"monitor must be a name such as 'val_loss', not {monitor!r}")
-        checks.choice("mode", mode, ("auto", "min", "max"))
-        self.monitor = monitor
-        self.min_delta = checks.real("min_delta", min_delta, at_least=0)
-        if mode == "auto":
-            mode = "max" if monitor.endswith(("accuracy", "r2")) else "min"
-        self.mode = mode
-        self.best = math.inf
+    monitor: str
+    mode: str
+    min_delta: float = 0.0
+    best = math.inf
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.monitor, str):
+            raise TypeError(f"monitor must be a name such as 'val_loss', not {self.monitor!r}")
+        super().__post_init__()
+        if self.mode == "auto":
+            self.mode = "max" if self.monitor.endswith(("accuracy", "r2")) else "min"
 
     def check(self, known: tuple[str, ...]) -> None:
         """Raise if the logs will not have what this watches."""
@@ -122,7 +156,6 @@ class _Watcher(Callback):
             raise unknown_name("quantity to monitor", self.monitor, known)
 
     def on_train_begin(self) -> None:
-        """Forget the best value of an earlier fit."""
         self.best = math.inf
 
     def is_better(self, logs: Logs) -> bool:
@@ -134,50 +167,39 @@ class _Watcher(Callback):
         return False
 
 
+@dataclass(eq=False)
 class EarlyStopping(_Watcher):
     """Stop when a quantity has not improved for ``patience`` epochs.
 
     Parameters
     ----------
-    monitor : str, default "val_loss"
+    monitor : str
         A key of the history.
-    patience : int, default 10
+    patience : int
         Epochs without improvement until the fit stops; 0 stops at the first.
-    min_delta : float, default 0
+    min_delta : float
         The least change that counts.
     mode : {"auto", "min", "max"}
-    restore_best_weights : bool, default True
+    restore_best_weights : bool
         End with the parameters of the best epoch, stopped early or not.
-
-    Attributes
-    ----------
-    best_epoch, stopped_epoch : int or None
     """
 
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        patience: int = 10,
-        min_delta: float = 0.0,
-        mode: str = "auto",
-        *,
-        restore_best_weights: bool = True,
-    ) -> None:
-        super().__init__(monitor, mode, min_delta)
-        self.patience = checks.whole("patience", patience, at_least=0)
-        self.restore_best_weights = checks.flag("restore_best_weights", restore_best_weights)
-        self.best_epoch: int | None = None
-        self.stopped_epoch: int | None = None
-        self._best_parameters: Any = None
+    monitor: str = "val_loss"
+    patience: int = 10
+    min_delta: float = 0.0
+    mode: str = "auto"
+    restore_best_weights: bool = field(default=True, kw_only=True)
+
+    best_epoch: int | None = field(default=None, init=False)
+    stopped_epoch: int | None = field(default=None, init=False)
+    _best_parameters: Any = field(default=None, init=False, repr=False)
 
     def on_train_begin(self) -> None:
-        """Start afresh."""
         super().on_train_begin()
         self.best_epoch = self.stopped_epoch = self._best_parameters = None
         self._waited = 0
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Keep the best parameters; ask to stop when patience is over."""
         if self.is_better(logs):
             self.best_epoch, self._waited = epoch, 0
             if self.restore_best_weights:
@@ -189,12 +211,12 @@ class EarlyStopping(_Watcher):
             self.model.stop_training = True
 
     def on_train_end(self) -> None:
-        """Restore the best parameters."""
         if self._best_parameters is not None:
-            self.model._set_parameters(self._best_parameters)
+            self.model._learner.parameters = self._best_parameters
             self._best_parameters = None
 
 
+@dataclass(eq=False)
 class ModelCheckpoint(_Watcher):
     """Save the model at the end of epochs, atomically.
 
@@ -203,27 +225,19 @@ class ModelCheckpoint(_Watcher):
     path : str or path
         May contain fields: "model-{epoch:03d}-{val_loss:.4f}.safetensors"; ``epoch`` is
         the number of epochs done.
-    monitor : str, default "val_loss"
+    monitor : str
         Used only with ``save_best_only``.
-    save_best_only : bool, default False
     mode : {"auto", "min", "max"}
-    optimizer_state : bool, default False
+    save_best_only : bool
+    optimizer_state : bool
         Save the moments too, to resume the fit.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        monitor: str = "val_loss",
-        mode: str = "auto",
-        *,
-        save_best_only: bool = False,
-        optimizer_state: bool = False,
-    ) -> None:
-        super().__init__(monitor, mode, 0.0)
-        self.path = os.fspath(path)
-        self.save_best_only = checks.flag("save_best_only", save_best_only)
-        self.optimizer_state = checks.flag("optimizer_state", optimizer_state)
+    path: Any
+    monitor: str = "val_loss"
+    mode: str = "auto"
+    save_best_only: bool = field(default=False, kw_only=True)
+    optimizer_state: bool = field(default=False, kw_only=True)
 
     def check(self, known: tuple[str, ...]) -> None:
         """Also the fields of the path are looked up."""
@@ -234,36 +248,27 @@ class ModelCheckpoint(_Watcher):
                 raise unknown_name("field of the path", name, ("epoch", *known))
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Save, if it is due."""
         if not self.save_best_only or self.is_better(logs):
             path = self.path.format(**{**logs, "epoch": epoch + 1})
             self.model.save(path, optimizer_state=self.optimizer_state)
 
 
-class CSVLogger(Callback):
+@dataclass(eq=False)
+class CSVLogger(_Ours):
     """Write the history to a CSV file, a line per epoch, as it grows.
 
-    The file is closed between epochs, so it is whole whatever ends the fit.
-
-    Parameters
-    ----------
-    path : str or path
-    append : bool, default False
-        Go on with the file of an earlier fit, if there is one.
+    The file is closed between epochs, so it is whole whatever ends the fit; ``append`` goes on
+    with that of an earlier fit, if there is one.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
-        self.path = os.fspath(path)
-        self.append = checks.flag("append", append)
+    path: str | os.PathLike[str]
+    append: bool = field(default=False, kw_only=True)
 
     def on_train_begin(self) -> None:
-        """Empty the file, unless it is to be gone on with."""
         if not self.append:
-            with open(self.path, "w", encoding="utf-8"):
-                pass
+            open(self.path, "w", encoding="utf-8").close()
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Write a line, and the names above the first."""
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if file.tell() == 0:
@@ -272,9 +277,8 @@ class CSVLogger(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Stop as soon as the loss of an epoch is NaN or infinite."""
+    """Stop as soon as the loss of an epoch, or of its validation, is NaN or infinite."""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Look at "loss" and, if there is one, "val_loss"."""
         if not all(math.isfinite(logs[name]) for name in ("loss", "val_loss") if name in logs):
             self.model.stop_training = True

@@ -1,103 +1,108 @@
-"""A fit by SciPy's L-BFGS-B: the engine gives losses and gradients, SciPy the steps.
+"""SciPy's L-BFGS-B: the engine gives losses and gradients, SciPy the steps.
 
-An epoch is an iteration on the whole data set. After each one the model holds that
+An epoch of a fit is an iteration on the whole data set. After each one the model holds that
 iterate, and an interrupt or a stop leaves it there: never a trial point of a line search.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import layers
 from ..errors import import_extra
+from ..kernels import contract
+from ..kernels.contract import KINDS, LayerSpec
 from ..optimizers import LBFGS
-from .training import NO_STATE, Course, History, Plan
-
-if TYPE_CHECKING:
-    from ..model import Sequential
+from .epochs import Course
+from .learner import NO_STATE, Learner
 
 Array = NDArray[Any]
 
 
-class _Stop(Exception):
-    """Raised in SciPy's callback when ``stop_training`` is set."""
+def decays(layers: tuple[LayerSpec, ...], l2: float, weight_decay: float = 0.0) -> Array:
+    """What each parameter's square counts twice in the objective, flat in float64."""
+    flat = np.zeros(contract.size(layers))
+    for layer, views in zip(layers, contract.views(layers, flat), strict=True):
+        for tensor in layer.tensors:
+            own = l2 if tensor.name in KINDS[layer.kind].penalised else 0.0
+            views[tensor.name][...] = own + weight_decay * tensor.decay_factor
+    return flat
 
 
-def import_scipy() -> Any:
-    """``scipy.optimize``, or an error that names the extra."""
-    return import_extra("scipy.optimize", "sklearn", "the LBFGS optimizer")
+def minimize(
+    learner: Learner,
+    objective: Callable[[Array], tuple[float, Array]],
+    end_iteration: Callable[[float], bool],
+    options: dict[str, Any],
+) -> Any:
+    """Go on from the learner's parameters; it is left at the last iterate. SciPy's result.
 
-
-def run(model: Sequential, plan: Plan, optimize: Any) -> History:
-    """Train a built model; the caller holds the model's lock.
-
-    Parameters
-    ----------
-    model : Sequential
-    plan : Plan
-        Whose optimizer is LBFGS.
-    optimize : module
-        ``scipy.optimize``.
+    ``objective(vector)`` gives value and gradient at flat parameters in float64, which the
+    learner holds then. ``end_iteration(value)`` returns whether to stop; the learner holds the
+    iterate, and may be given other parameters to be left with. ``options`` are SciPy's.
     """
-    assert isinstance(plan.optimizer, LBFGS)
-    rule = plan.optimizer
-    model._prepare_state(NO_STATE, plan.resume)
-    course = Course(model, plan)
-    is_weight = np.zeros(model.size)
-    for weight, _ in layers.views(model.specs, is_weight):
-        weight[...] = 1
-    decay = rule.weight_decay + rule.l2 * is_weight
-    accepted = model.parameters
-    latest: tuple[Array, float] = (accepted, 0.0)
-    epoch, has_begun = model._epochs, False
-    trainer = model._trainer(plan.loss, NO_STATE, plan.batch_size, plan.threads)
+    optimize = import_extra("scipy.optimize", "sklearn", "the LBFGS optimizer")
+    accepted = learner.parameters
+    held: Array = accepted.astype(np.float64)
+
+    def evaluate(vector: Array) -> tuple[float, Array]:
+        nonlocal held
+        held = vector.copy()
+        learner.parameters = held.astype(learner.dtype)
+        return objective(held)
+
+    def after(intermediate_result: Any) -> None:
+        nonlocal accepted
+        if not np.array_equal(intermediate_result.x, held):
+            evaluate(intermediate_result.x)
+        accepted = learner.parameters
+        is_over = end_iteration(float(intermediate_result.fun))
+        accepted = learner.parameters  # as the callbacks left them
+        if is_over:
+            raise StopIteration
+
+    try:
+        return optimize.minimize(
+            evaluate, held, jac=True, method="L-BFGS-B", callback=after, options=options
+        )
+    finally:
+        learner.parameters = accepted
+
+
+def run(course: Course, rule: LBFGS) -> None:
+    """Train by LBFGS."""
+    learner, plan = course.learner, course.plan
+    learner.prepare_state(NO_STATE, plan.resume)
+    decay = decays(learner.specs, rule.l2, rule.weight_decay)
+    latest, has_begun = 0.0, False
 
     def objective(vector: Array) -> tuple[float, Array]:
         nonlocal latest, has_begun
         if not has_begun:
             has_begun = True
-            plan.callbacks.call("on_epoch_begin", epoch, {})
-        model._set_parameters(vector.astype(model.dtype))
-        loss, gradient = trainer.gradient(*plan.data)
-        latest = vector.copy(), loss
+            plan.callbacks.call("on_epoch_begin", learner.epochs, {})
+        latest, gradient = trainer.gradient(*plan.data)
         penalty = 0.5 * float(np.sum(decay * vector**2))
-        return loss + penalty, gradient.astype(np.float64) + decay * vector
+        return latest + penalty, gradient.astype(np.float64) + decay * vector
 
-    def end_iteration(vector: Array) -> None:
-        nonlocal accepted, epoch, has_begun
-        if not np.array_equal(vector, latest[0]):
-            objective(vector)
-        accepted = vector.astype(model.dtype)
-        course.end_epoch(trainer, epoch, latest[1])
-        accepted = model.parameters  # as the callbacks left them
-        epoch, has_begun = epoch + 1, False
-        if model.stop_training:
-            raise _Stop
+    def end_iteration(value: float) -> bool:
+        nonlocal has_begun
+        course.end_epoch(trainer, learner.epochs, latest)
+        has_begun = False
+        return course.model.stop_training
 
+    trainer = learner.trainer(plan.loss, None, plan.batch_size, plan.threads)
     with trainer, plan.progress:
         course.begin()
-        accepted = model.parameters
-        try:
-            optimize.minimize(
-                objective,
-                accepted.astype(np.float64),
-                jac=True,
-                method="L-BFGS-B",
-                callback=end_iteration,
-                options={
-                    "maxiter": plan.epochs,
-                    "maxfun": 20 * plan.epochs + 20,
-                    "maxcor": rule.memory,
-                    "gtol": rule.gradient_tolerance,
-                    "ftol": rule.loss_tolerance,
-                },
-            )
-        except _Stop:
-            pass
-        finally:
-            model._set_parameters(accepted)
+        options = {
+            "maxiter": plan.epochs,
+            "maxfun": 20 * plan.epochs + 20,
+            "maxcor": rule.memory,
+            "gtol": rule.gradient_tolerance,
+            "ftol": rule.loss_tolerance,
+        }
+        minimize(learner, objective, end_iteration, options)
         plan.callbacks.call("on_train_end")
-    return course.history

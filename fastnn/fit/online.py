@@ -1,43 +1,47 @@
-"""Learning from one batch at a time: what ``train_on_batch`` does when it must look closely.
+"""Learning from one batch at a time, with a trainer that is kept from call to call.
 
-The trainer is kept from call to call. ``Sequential.train_on_batch`` uses it directly as
-long as the same loss and optimizer objects come with plain arrays; everything else comes
-here, is checked, and leaves a trainer for the next call.
+The same loss and optimizer objects with plain arrays go to it directly; everything else is
+checked, and leaves a trainer for the next call.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from .. import losses, optimizers
-from . import training
-from ..kernels.contract import LossSpec, OptimizerSpec, Trainer
 from ..optimizers import LBFGS
 from ..schedules import Constant
-
-if TYPE_CHECKING:
-    from ..model import Sequential
-
-#: Losses that any finite target is good for: a step needs no check of targets in Python.
-_ANY_TARGET = ("mse", "mae", "huber", "quantile", "sum_squares")
+from .learner import Learner, Online
+from .plan import check_data
 
 
-class Online(NamedTuple):
-    """What ``train_on_batch`` keeps from call to call."""
+def train(asked: tuple[Learner, Any, Any, Any, Any, Any]) -> float:
+    """One update: (learner, X, y, loss, optimizer, sample_weight) -> the loss before it.
 
-    loss: Any  # as given: compared by identity
-    optimizer: Any
-    rows: tuple[LossSpec, OptimizerSpec]
-    trainer: Trainer
-    rate: float | None  # None: it changes
-    first_step: int  # updates made before the trainer was
-    is_any_target: bool
+    The caller holds the claim.
+    """
+    learner, X, y, loss, optimizer, sample_weight = asked
+    online = learner.online
+    if (
+        online is not None
+        and loss is online.loss
+        and optimizer is online.optimizer
+        and online.rate is not None
+        and sample_weight is None
+        # of labels the engine sees whether they are in range, of other targets it does not
+        and (online.takes_any_target or (type(y) is np.ndarray and y.ndim == 1))
+    ):
+        value = online.trainer.step(X, y, None, online.rate)
+        if value is not None:
+            return value
+    return _train_checked(*asked)
 
 
-def train(
-    model: Sequential, X: Any, y: Any, *, loss: Any, optimizer: Any, sample_weight: Any
+def _train_checked(
+    learner: Learner, X: Any, y: Any, loss: Any, optimizer: Any, sample_weight: Any
 ) -> float:
-    """One update after all checks; the caller holds the model's lock."""
     rule = optimizers.resolve(optimizer)
     if isinstance(rule, LBFGS):
         raise ValueError("LBFGS takes the whole data set: use fit")
@@ -46,19 +50,19 @@ def train(
         raise ValueError("ReduceOnPlateau needs epochs: use fit")
     if schedule.needs_end:
         raise ValueError(f"{type(schedule).__name__} needs epochs= outside of fit")
-    rows = losses.resolve(loss, model.last_activation), rule.spec()
-    data = training.check_data(model, X, y, sample_weight, rows[0])
-    model._build(data.X.shape[1])
-    online = model._online
+    rows = losses.resolve(loss, learner.last.activation), rule.spec()
+    data = check_data(learner, X, y, sample_weight, rows[0])
+    learner.build(data.X.shape[1])
+    online = learner.online
     if online is None or online.rows != rows:
-        model._prepare_state(rows[1], resume=True)
-        trainer = model._trainer(*rows, len(data.X), 1)
-        first_step = model._built().get_state()[0]
+        learner.prepare_state(rows[1], resume=True)
+        trainer = learner.trainer(*rows, len(data.X))
+        first_step = learner.built().get_state()[0]
     else:
         trainer, first_step = online.trainer, online.first_step
     rate = schedule.learning_rate if isinstance(schedule, Constant) else None
-    is_any_target = not isinstance(rows[0].name, str) or rows[0].name in _ANY_TARGET
-    model._online = Online(loss, optimizer, rows, trainer, rate, first_step, is_any_target)
+    is_any = rows[0].row.takes_any_target
+    learner.online = Online(loss, optimizer, rows, trainer, rate, first_step, is_any)
     if rate is None:
         step = first_step + trainer.steps
         rate = float(schedule.rates(step, 1, step + 1)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Mapping
@@ -13,12 +14,7 @@ from .. import checks
 class Progress:
     """Shows the logs of each epoch; a context manager, so that a bar is always closed.
 
-    Parameters
-    ----------
-    verbose : {0, 1, 2}
-        Nothing; a bar (tqdm's, or lines where tqdm is missing); a line per epoch.
-    epochs : int
-        How many there will be.
+    ``verbose`` 0 is nothing, 1 a bar (tqdm's, or lines where it is missing), 2 a line per epoch.
     """
 
     def __init__(self, verbose: Any, epochs: int) -> None:
@@ -29,17 +25,13 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        """Open the bar, if there is to be one."""
         if self.verbose == 1:
-            try:
+            with contextlib.suppress(ImportError):
                 tqdm = importlib.import_module("tqdm").tqdm
-            except ImportError:
-                return self
-            self._bar = tqdm(total=self.epochs, unit="epoch", file=sys.stderr)
+                self._bar = tqdm(total=self.epochs, unit="epoch", file=sys.stderr)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
 
