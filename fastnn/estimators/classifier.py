@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
@@ -17,17 +17,14 @@ from sklearn.utils.multiclass import (
     unique_labels,
 )
 
-from ..losses import LOSSES, Huber, Quantile
+from ..fit.learner import Data
+from ..losses import Huber, Quantile
 from . import conventions
 from .conventions import Loss
-from .course import Data
 from .documentation import documented
-from .perceptron import Perceptron, one_at_a_time, with_callbacks
+from .perceptron import OneRow, Perceptron, one_at_a_time
 
 Array = NDArray[Any]
-
-#: Losses that take labels instead of rows of zeros and ones.
-_OF_LABELS = ("cross_entropy", "cross_entropy_of_probabilities")
 
 
 @documented
@@ -50,7 +47,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Perceptron._parameter_constraints,
-        "loss": [StrOptions({"log_loss", *LOSSES}), Huber, Quantile, callable],
+        "loss": [StrOptions({"log_loss", *conventions.CLASSIFICATION}), Huber, Quantile, callable],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
@@ -112,19 +109,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self
         """
         is_plain = sample_weight is None and classes is None
-        if is_plain and self._has_learned(X, self._quick_target(y)):
-            return self
-        self._partial_fit(X, y, sample_weight, classes)
+        if not (is_plain and self._has_learned(X, y)):
+            self._partial_fit(X, y, sample_weight, classes)
         return self
-
-    @with_callbacks  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Self:
-        if _check_partial_fit_first_call(self, classes):
-            self._label_binarizer = LabelBinarizer()
-            is_multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer.fit(y if is_multilabel else classes)
-        return self._fit(X, y, sample_weight, incremental=True)
 
     # ------------------------------------------------------------------ use
 
@@ -155,24 +142,27 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     def _decide(self, output: Array) -> Array:
         """The classes for probabilities (n, outputs)."""
+        classes: Array
         if self.out_activation_ == "softmax":
-            classes: Array = self.classes_[output.argmax(axis=1)]
-            return classes
-        if self.n_outputs_ == 1 and len(self.classes_) == 2:
+            classes = self.classes_[output.argmax(axis=1)]
+        elif self.n_outputs_ == 1 and len(self.classes_) == 2:
             classes = self.classes_[(output[:, 0] > 0.5).astype(np.intp)]
-            return classes
-        column = output.ravel() if self.n_outputs_ == 1 else output
-        classes = self._label_binarizer.inverse_transform(column)
+        else:
+            column = output.ravel() if self.n_outputs_ == 1 else output
+            classes = self._label_binarizer.inverse_transform(column)
         return classes
 
     # ------------------------------------------------------------------ targets
 
-    def _validate_target(
-        self, X: Any, y: Any, *, incremental: bool, reset: bool
-    ) -> tuple[Any, Any]:
+    def _expect(self, y: Any, classes: Any) -> None:
+        if _check_partial_fit_first_call(self, classes):
+            is_multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if is_multilabel else classes)
+
+    def _validate(self, X: Any, y: Any, *, reset: bool, is_incremental: bool) -> tuple[Any, Any]:
         """X and y checked, and the classes known."""
         X, y = self._checked(X, y, reset=reset)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+        if reset and not is_incremental:
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
             return X, y
@@ -202,23 +192,17 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     def _encode(self, y: Any, dtype: Any) -> Array:
         """Labels (n,) int64 for several classes, else columns of zeros and ones."""
-        if self._is_multiclass() and self._takes_labels(dtype):
+        if self._is_multiclass() and self._loss(dtype).spec.row.takes_labels:
             labels: Array = np.searchsorted(self.classes_, y).astype(np.int64)
             return labels
         columns = self._label_binarizer.transform(y)
         return np.require(columns, dtype, ["C", "A"])
 
     def _is_multiclass(self) -> bool:
-        is_multiclass: bool = self._label_binarizer.y_type_ == "multiclass"
-        return is_multiclass
+        return bool(self._label_binarizer.y_type_ == "multiclass")
 
-    def _takes_labels(self, dtype: Any) -> bool:
-        return self._loss(dtype).row.name in _OF_LABELS
-
-    def _quick_target(self, y: Any) -> Array | None:
+    def _quick_target(self, y: Array, known: OneRow) -> Array | None:
         """The target of one row, if its class is plain to see."""
-        if type(y) is not np.ndarray or y.shape != (1,) or "_online" not in self.__dict__:
-            return None
         classes = self.classes_
         if y.dtype.kind != classes.dtype.kind or y.dtype.kind not in "iufbUS":
             return None
@@ -226,9 +210,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         if index == len(classes) or classes[index] != y[0] or len(classes) < 2:
             return None
         if self.out_activation_ != "softmax":
-            return np.array([[index]], self._model.dtype) if self.n_outputs_ == 1 else None
-        is_labels = self._online.loss.row.name in _OF_LABELS
-        return np.array([index], np.int64) if is_labels else None
+            return np.array([[index]], known.dtype) if self.n_outputs_ == 1 else None
+        return np.array([index], np.int64) if known.loss.spec.row.takes_labels else None
 
     def _decoded(self, target: Array) -> Array:
         """The classes that a target stands for."""
@@ -237,24 +220,17 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             return classes
         return self._decide(target)
 
-    def _output_count(self, target: Array) -> int:
-        return len(self.classes_) if target.ndim == 1 else target.shape[1]
-
     def _out_activation(self) -> str:
         return "softmax" if self._is_multiclass() else "logistic"
 
     def _loss(self, dtype: Any) -> Loss:
         return conventions.classification_loss(self.loss, self._out_activation(), dtype)
 
-    def _row_weights(self, y: Any, sample_weight: Any, dtype: Any) -> Array | None:
-        weight = super()._row_weights(y, sample_weight, dtype)
+    def _row_weights(self, y: Any, weight: Array | None, dtype: Any) -> Array | None:
         if self.class_weight is None:
             return weight
         factors = compute_sample_weight(self.class_weight, y)
         return np.ascontiguousarray(factors if weight is None else factors * weight, dtype)
-
-    def _is_stratified(self) -> bool:
-        return self.n_outputs_ == 1
 
     def _validation_score(self, data: Data) -> float:
         """The accuracy, of whole rows for multilabel."""

@@ -8,98 +8,62 @@ learning rate changes between epochs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import losses, optimizers
-from ..kernels.contract import LossSpec, OptimizerSpec
-from ..layers import Dense, Dropout, Layer
-from ..layers import check as check_layers
+from ..fit.epochs import checked_rates
+from ..kernels import contract
+from ..kernels.contract import ACTIVATIONS, LayerSpec, LossSpec, OptimizerSpec
+from ..layers import Dense
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import Constant, Plateau, Schedule
 
 Array = NDArray[Any]
 
-#: scikit-learn's name -> the name here, for what has two.
-_ACTIVATIONS = {"logistic": "sigmoid"}
-
-#: The activation of the output as ``out_activation_`` has it -> that of the last layer. The
-#: network of a log link gives the logarithm.
-_OUTPUTS = {
-    "softmax": "softmax",
-    "logistic": "sigmoid",
-    "identity": "identity",
-    "exp": "identity",
-}
-
-#: Solvers with scikit-learn's own rules; every other name is an optimizer of the package.
-_OWN_SOLVERS = ("sgd", "adam")
-
-
 # --------------------------------------------------------------------------- network
 
 
-def activation(name: Any) -> Any:
-    """The activation as ``Dense`` takes it."""
-    return _ACTIVATIONS.get(name, name) if isinstance(name, str) else name
-
-
-def check_activations(activations: Iterable[Any]) -> None:
-    """Raise for what no hidden layer can have."""
-    check_layers([*(Dense(1, activation(given)) for given in activations), Dense(1)])
-
-
-def layers(
-    sizes: list[int],
-    activations: tuple[Any, ...],
-    rates: tuple[float, ...],
-    units: int,
-    out_activation: str,
-) -> list[Layer]:
-    """Hidden layers of ``sizes``, each followed by its dropout, and the output layer."""
-    found: list[Layer] = []
-    for size, name, rate in zip(sizes, activations, rates, strict=True):
-        found.append(Dense(size, activation(name)))
-        if rate > 0:
-            found.append(Dropout(rate))
-    return [*found, Dense(units, _OUTPUTS[out_activation])]
+def last_activation(out_activation: str) -> str:
+    """The last layer's, for ``out_activation_``; of a log link it gives the logarithm."""
+    return "identity" if out_activation == "exp" else out_activation
 
 
 def initial_parameters(
-    units: list[int], activations: list[Any], random_state: Any, dtype: Any
+    specs: tuple[LayerSpec, ...], activation: Any, random_state: Any, dtype: Any
 ) -> Array:
     """Weights and biases uniform within √(6 / (in + out)), or √(2 / …) for the logistic.
 
     Drawn layer by layer, weights first, as scikit-learn draws them (after Glorot & Bengio
-    2010). ``activations`` has a name for the output layer too, which is drawn as if it had
-    that of the hidden layers.
-
-    Returns
-    -------
-    ndarray (size,)
-        W0 row-major, b0, W1, b1, …
+    2010). The output layer is drawn as if it had the activation of the hidden layers, which
+    is ``activation`` where there is none.
     """
-    pieces: list[Array] = []
-    for inputs, outputs, name in zip(units[:-1], units[1:], activations, strict=True):
-        factor = 2.0 if activation(name) == "sigmoid" else 6.0
-        bound = np.sqrt(factor / (inputs + outputs))
-        pieces.append(random_state.uniform(-bound, bound, (inputs, outputs)).ravel())
-        pieces.append(random_state.uniform(-bound, bound, outputs))
-    flat: Array = np.concatenate(pieces).astype(dtype, copy=False)
-    return flat
+    flat: Array = np.empty(contract.size(specs))
+    for index, (spec, tensors) in enumerate(zip(specs, contract.views(specs, flat), strict=True)):
+        if index < len(specs) - 1:
+            activation = spec.activation
+        is_logistic = activation in ("sigmoid", *ACTIVATIONS["sigmoid"].names)
+        bound = np.sqrt((2.0 if is_logistic else 6.0) / (spec.inputs + spec.outputs))
+        for view in tensors.values():
+            view[...] = random_state.uniform(-bound, bound, view.shape)
+    return flat.astype(dtype, copy=False)
 
 
 # --------------------------------------------------------------------------- loss
+
+#: By name, those of the package that go with probabilities, and those for numbers.
+_ROWS = {name: contract.LOSSES[name] for name in losses.LOSSES}
+CLASSIFICATION = {n for n, row in _ROWS.items() if row.decides_at is None or row.of_probabilities}
+REGRESSION = {n for n, row in _ROWS.items() if row.decides_at is None and not row.takes_labels}
 
 
 class Loss(NamedTuple):
     """The engines' row, and how its value becomes the one that scikit-learn reports."""
 
-    row: LossSpec
+    spec: LossSpec
     scale: float = 1.0  # reported = scale · value + constant(target)
     is_poisson: bool = False
 
@@ -119,12 +83,6 @@ class Loss(NamedTuple):
         return rows
 
 
-def check_loss(loss: Any) -> None:
-    """Raise for a callable that is no custom loss; names are among the constraints."""
-    if not isinstance(loss, str):
-        losses.resolve(loss, "identity")
-
-
 def classification_loss(loss: Any, out_activation: str, dtype: Any) -> Loss:
     """The log loss, summed over the outputs; or any loss of the package.
 
@@ -135,17 +93,17 @@ def classification_loss(loss: Any, out_activation: str, dtype: Any) -> Loss:
         if out_activation == "softmax":
             return Loss(LossSpec("cross_entropy", most, fused=True))
         return Loss(LossSpec("binary_cross_entropy", most, fused=True, per_row=True))
-    return Loss(losses.resolve(loss, _OUTPUTS[out_activation]))
+    return Loss(losses.resolve(loss, Dense(1, last_activation(out_activation)).activation))
 
 
 def regression_loss(loss: Any, outputs: int) -> Loss:
     """Half the squared error or Poisson deviance as scikit-learn has them, or ours.
 
-    Half the squared error is Huber's loss with an infinite δ. Its gradient sums over the
-    outputs, its reported value averages them.
+    Half the squared error is Huber's loss where nothing is an outlier; the slope of "mse" is
+    twice its slope. Its gradient sums over the outputs, its reported value averages them.
     """
     if isinstance(loss, str) and loss == "squared_error":
-        return Loss(LossSpec("huber", np.inf, per_row=True), 1 / outputs)
+        return Loss(LossSpec("huber", math.inf, per_row=True), 1 / outputs)
     if isinstance(loss, str) and loss == "poisson":
         return Loss(LossSpec("poisson", per_row=True), is_poisson=True)
     return Loss(losses.resolve(loss, "identity"))
@@ -173,17 +131,12 @@ class Rule:
 
     def rates(self, steps: int, epochs: int) -> Array:
         """The learning rate of each step of the next epoch, (steps,)."""
-        rates: Array
-        if self.schedule is None:
-            rates = np.empty(steps)
-            rates.fill(self.rate)  # np.full takes some microseconds of every epoch
-            return rates
-        rates = np.require(
-            self.schedule.rates(self.epoch, steps, max(epochs, self.epoch + 1)),
-            np.float64,
-            ["C", "A"],
-        )
-        return rates if self.watcher is None else self.watcher.reduced(rates)
+        if self.schedule is not None:
+            last = max(epochs, self.epoch + 1)
+            return checked_rates(self.schedule, self.watcher, steps, self.epoch, last)
+        rates: Array = np.empty(steps)
+        rates.fill(self.rate)  # np.full takes some microseconds of every epoch
+        return rates
 
     def end_epoch(self, samples: int, logs: dict[str, float]) -> None:
         """Note the end of an epoch; ``samples`` is the number seen so far."""
@@ -225,20 +178,20 @@ def rule(estimator: Any) -> Rule | None:
         _check_lbfgs(estimator)
         return None
     schedule = rate if isinstance(rate, Schedule) else None
-    kind = "constant"
+    kind, first = "constant", float(estimator.learning_rate_init)
     if isinstance(solver, Optimizer):
-        if not isinstance(solver.schedule, Constant):
-            if schedule is not None:
-                raise ValueError("the solver has a schedule and so has learning_rate: give one")
-            schedule = solver.schedule
-        first = solver.schedule.learning_rate if isinstance(solver.schedule, Constant) else 0.0
-        spec = solver.spec()
+        spec, own = solver.spec(), solver.schedule
+        if isinstance(own, Constant):
+            first = own.learning_rate
+        elif schedule is not None:
+            raise ValueError("the solver has a schedule and so has learning_rate: give one")
+        else:
+            schedule = own
         if spec.l2:
             raise ValueError("give the penalty on weights as alpha, not as the solver's l2")
         if spec.clip_norm and estimator.clip_norm is not None:
             raise ValueError("the solver has a clip_norm and so has the estimator: give one")
     else:
-        first = float(estimator.learning_rate_init)
         spec = _named_spec(estimator)
         if solver == "sgd" and schedule is None:
             kind = rate
@@ -249,22 +202,21 @@ def rule(estimator: Any) -> Rule | None:
 
 
 def _named_spec(estimator: Any) -> OptimizerSpec:
+    """scikit-learn's "sgd" and "adam", else the package's of that name."""
     if estimator.solver == "sgd":
         momentum = float(estimator.momentum)
-        return OptimizerSpec(
-            "sgd",
-            1 if momentum > 0 else 0,
-            momentum=momentum,
-            nesterov=bool(estimator.nesterovs_momentum) and momentum > 0,
-            rate_in_velocity=True,
-        )
-    numbers: dict[str, Any] = {"epsilon": float(estimator.epsilon)}
-    if estimator.solver in ("adam", "adamw"):
-        numbers |= {"beta_1": float(estimator.beta_1), "beta_2": float(estimator.beta_2)}
-    if estimator.solver in _OWN_SOLVERS:
-        return OptimizerSpec("adam", 2, **numbers, epsilon_hat=True)
+        if momentum == 0:
+            return contract.optimizer("sgd")
+        row = "nesterov_velocity" if estimator.nesterovs_momentum else "velocity"
+        return contract.optimizer(row, momentum=momentum)
+    numbers: Any = {
+        name: float(getattr(estimator, name)) for name in ("beta_1", "beta_2", "epsilon")
+    }
+    if estimator.solver == "adam":
+        return contract.optimizer("adam_hat", **numbers)
     kind: Any = optimizers.OPTIMIZERS[estimator.solver]
-    spec: OptimizerSpec = kind(**numbers).spec()
+    own = {item.name for item in fields(kind)}
+    spec: OptimizerSpec = kind(**{k: v for k, v in numbers.items() if k in own}).spec()
     return spec
 
 

@@ -12,12 +12,12 @@ PARAMETERS = """\
         Units of each hidden layer; empty for a linear model.
     activation : str, callable or tuple of them, default="relu"
         Of the hidden layers: "identity", "logistic", "tanh", "relu", any activation of
-        ``fastnn.engines.ACTIVATIONS``, one of ``fastnn.activation``; a tuple has one for
+        ``fastnn.kernels.contract.ACTIVATIONS``, one of ``fastnn.activation``; a tuple has one for
         each hidden layer.
     solver : str or optimizer, default="adam"
-        "sgd", "adam" and "lbfgs" as in scikit-learn; "adamw", "rmsprop", "adagrad" with
-        ``learning_rate_init``, the betas and ``epsilon``; or an object such as
-        ``fastnn.SGD(0.1, momentum=0.9)``, whose own numbers count.
+        "sgd", "adam" and "lbfgs" as in scikit-learn; "adamw", "nadam", "lion", "rmsprop",
+        "adagrad" with ``learning_rate_init``, the betas and ``epsilon``; or an object such
+        as ``fastnn.SGD(0.1, momentum=0.9)``, whose own numbers count.
     alpha : float, default=0.0001
         The penalty alpha · ‖W‖² / (2 Σ w) on weights, w the sample weights of the batch.
     batch_size : int or "auto", default="auto"

@@ -6,17 +6,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from ..losses import LOSSES, Huber, Quantile
+from ..fit.learner import Data
+from ..losses import Huber, Quantile
 from . import conventions
 from .conventions import Loss
-from .course import Data
 from .documentation import documented
-from .perceptron import Perceptron, one_at_a_time, with_callbacks
+from .perceptron import OneRow, Perceptron, one_at_a_time
 
 Array = NDArray[Any]
 
@@ -41,10 +41,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Perceptron._parameter_constraints,
         "loss": [
-            StrOptions({"squared_error", *LOSSES} - {"cross_entropy", "binary_cross_entropy"}),
-            Huber,
-            Quantile,
-            callable,
+            *(StrOptions({"squared_error", *conventions.REGRESSION}), Huber, Quantile, callable)
         ],
     }
 
@@ -102,15 +99,9 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         -------
         self
         """
-        if sample_weight is None and self._has_learned(X, self._quick_target(y)):
-            return self
-        self._partial_fit(X, y, sample_weight)
+        if sample_weight is not None or not self._has_learned(X, y):
+            self._partial_fit(X, y, sample_weight)
         return self
-
-    @with_callbacks  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        return self._fit(X, y, sample_weight, incremental=True)
 
     # ------------------------------------------------------------------ use
 
@@ -129,9 +120,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ targets
 
-    def _validate_target(
-        self, X: Any, y: Any, *, incremental: bool, reset: bool
-    ) -> tuple[Any, Any]:
+    def _validate(self, X: Any, y: Any, *, reset: bool, is_incremental: bool) -> tuple[Any, Any]:
         """X and y checked."""
         X, y = self._checked(X, y, reset=reset, y_numeric=True)
         if self._out_activation() == "exp" and y.min() < 0:
@@ -139,26 +128,20 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         return X, y
 
     def _validate_held_out(self, X: Any, y: Any) -> tuple[Any, Any]:
-        return self._validate_target(X, y, incremental=False, reset=False)
+        return self._validate(X, y, reset=False, is_incremental=False)
 
     def _encode(self, y: Any, dtype: Any) -> Array:
         """Columns (n, outputs)."""
         return np.require(y.reshape(len(y), -1), dtype, ["C", "A"])
 
-    def _quick_target(self, y: Any) -> Array | None:
+    def _quick_target(self, y: Array, known: OneRow) -> Array | None:
         """The target of one row, if it is a plain number."""
-        if type(y) is not np.ndarray or y.shape != (1,) or "_online" not in self.__dict__:
+        if y.dtype != known.dtype or (known.loss.is_poisson and y[0] < 0):
             return None
-        target: Array | None = y.reshape(1, 1) if y.dtype == self._model.dtype else None
-        if target is not None and self._online.loss.is_poisson and target[0, 0] < 0:
-            return None
-        return target
+        return y.reshape(1, 1)
 
     def _decoded(self, target: Array) -> Array:
         return _without_column(target)
-
-    def _output_count(self, target: Array) -> int:
-        return int(target.shape[1])
 
     def _out_activation(self) -> str:
         is_poisson = isinstance(self.loss, str) and self.loss == "poisson"
@@ -166,9 +149,6 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     def _loss(self, dtype: Any) -> Loss:
         return conventions.regression_loss(self.loss, self.n_outputs_)
-
-    def _is_stratified(self) -> bool:
-        return False
 
     def _validation_score(self, data: Data) -> float:
         """R², the mean over outputs."""

@@ -16,120 +16,98 @@ import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
 from .. import checks, losses, optimizers, schedules
-from ..files import models as files
 from ..custom import CustomActivation, CustomLoss
+from ..files import models
+from ..files.safetensors import FileFormatError
+from ..model import load as load_model
+from .training import Record
 
 ESTIMATOR = "estimator"  # the name of the description in the file's metadata
 _VERSION = 1
 
-#: Attributes of a fit that a file keeps, where they are there.
-_COUNTS = ("n_features_in_", "n_iter_", "n_layers_", "n_outputs_", "t_", "loss_", "best_loss_")
-_TEXTS = ("out_activation_",)
+#: Attributes of a fit that a file keeps beside its record, where they are there.
+_FITTED = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_")
 
 #: Classes of immutable descriptions, by name.
 _DESCRIPTIONS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (
-        *optimizers.OPTIMIZERS.values(),
-        schedules.Constant,
-        schedules.StepDecay,
-        schedules.ExponentialDecay,
-        schedules.CosineDecay,
-        schedules.OneCycle,
-        schedules.WarmUp,
-        schedules.ReduceOnPlateau,
-        losses.Huber,
-        losses.Quantile,
-    )
+    name: getattr(module, name)
+    for module in (losses, optimizers, schedules)
+    for name in module.__all__
+    if dataclasses.is_dataclass(getattr(module, name))
 }
+
+_CUSTOM = (CustomActivation, CustomLoss)
 
 
 def save(estimator: Any, path: Any) -> None:
     """Write a fitted estimator."""
+    parameters, classes = estimator.get_params(deep=False), vars(estimator).get("classes_")
+    kept = {name: getattr(estimator, name, None) for name in (*_FITTED, *Record.RESULTS)}
     description: dict[str, Any] = {
         "version": _VERSION,
         "class": type(estimator).__name__,
-        "parameters": {
-            name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()
-        },
-        "fitted": {
-            name: _plain(name, getattr(estimator, name))
-            for name in (*_COUNTS, *_TEXTS)
-            if hasattr(estimator, name)
-        },
+        "parameters": {name: _plain(name, value) for name, value in parameters.items()},
+        "fitted": {name: _plain(name, value) for name, value in kept.items() if value is not None},
     }
-    names = estimator.__dict__.get("feature_names_in_")
+    names = vars(estimator).get("feature_names_in_")
     if names is not None:
         description["feature_names"] = [str(name) for name in names]
-    if hasattr(estimator, "classes_"):
-        classes = estimator.classes_
+    if classes is not None:
         if classes.dtype.kind == "O" and not all(isinstance(label, str) for label in classes):
             raise TypeError("classes_ holds objects that are no text: they cannot be saved")
         description["classes"] = {"dtype": classes.dtype.str, "values": classes.tolist()}
         description["target"] = estimator._label_binarizer.y_type_
     _check_names(estimator)
-    files.save_model(estimator._model, path, metadata={ESTIMATOR: json.dumps(description)})
+    estimator._model.save(path, metadata={ESTIMATOR: json.dumps(description)})
 
 
 def load(
     kind: type[Any], path: Any, engine: str | None, custom: Mapping[str, Any] | None = None
 ) -> Any:
     """An estimator of ``kind`` from a file; ``custom`` has the functions that it names."""
-    custom = _check_custom(custom)
-    metadata = files.read_metadata(path)
+    given = _check_custom(custom)
+    metadata = models.read_metadata(path)
     if ESTIMATOR not in metadata:
-        raise files.FileFormatError(f"{path} holds a network, but no estimator: use fastnn.load")
+        raise FileFormatError(f"{path} holds a network, but no estimator: use fastnn.load")
     try:
-        description = json.loads(metadata[ESTIMATOR])
-        if description["version"] != _VERSION:
-            raise files.FileFormatError(
-                f"{path} has layout {description['version']} of estimators, this fastnn reads "
+        outline = json.loads(metadata[ESTIMATOR])
+        if outline["version"] != _VERSION:
+            raise FileFormatError(
+                f"{path} has layout {outline['version']} of estimators, this fastnn reads "
                 f"layout {_VERSION}: use the fastnn that wrote it"
             )
-        if description["class"] != kind.__name__:
-            raise files.FileFormatError(
-                f"{path} holds a {description['class']}, not a {kind.__name__}"
-            )
-        found = description["parameters"]
-        _check_found(_names_in(list(found.values())), custom, kind)
-        arguments = {name: _from_plain(value, custom) for name, value in found.items()}
-        estimator = kind(**arguments)
-        fitted = {
-            name: value
-            for name, value in description["fitted"].items()
-            if name in (*_COUNTS, *_TEXTS)
-        }
+        if outline["class"] != kind.__name__:
+            raise FileFormatError(f"{path} holds a {outline['class']}, not a {kind.__name__}")
+        description = _read(metadata[ESTIMATOR], given, kind)
+        estimator = kind(**description["parameters"])
+        found = description["fitted"]
+        fitted = {name: found[name] for name in _FITTED}
+        fitted["_record"] = Record(**{k: found[k] for k in Record.RESULTS if k in found})
         if "classes" in description:
-            classes = description["classes"]
-            fitted["classes_"] = np.array(classes["values"], np.dtype(classes["dtype"]))
-            fitted["_label_binarizer"] = _binarizer(fitted["classes_"], description["target"])
+            values, dtype = description["classes"]["values"], description["classes"]["dtype"]
+            fitted["classes_"] = classes = np.array(values, np.dtype(dtype))
+            is_multilabel = description["target"].startswith("multilabel")
+            example = np.eye(len(classes), dtype=int) if is_multilabel else classes
+            fitted["_label_binarizer"] = LabelBinarizer().fit(example)
         if "feature_names" in description:
             fitted["feature_names_in_"] = np.array(description["feature_names"], object)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise files.FileFormatError(f"{path} has a damaged description: {error!r}") from error
+        raise FileFormatError(f"{path} has a damaged description: {error!r}") from error
     if engine is not None:
         estimator.engine = engine
-    activations = {k: v for k, v in custom.items() if isinstance(v, CustomActivation)}
-    model = files.load_model(path, engine=estimator.engine, custom=activations)
+    activations = {k: v for k, v in given.items() if isinstance(v, CustomActivation)}
+    model = load_model(path, estimator.engine, activations)
     if (model.input_size, model.output_size) != (fitted["n_features_in_"], fitted["n_outputs_"]):
-        raise files.FileFormatError(f"the description in {path} does not fit its network")
-    estimator.__dict__.update(fitted, _model=model, _is_own_validation=False)
+        raise FileFormatError(f"the description in {path} does not fit its network")
+    vars(estimator).update(fitted, _model=model)
     return estimator
-
-
-def _binarizer(classes: Any, kind: str) -> LabelBinarizer:
-    if kind.startswith("multilabel"):
-        return LabelBinarizer().fit(np.eye(len(classes), dtype=int))
-    return LabelBinarizer().fit(classes)
 
 
 def _plain(name: str, value: Any) -> Any:
     """The value as JSON has it; what JSON lacks as an object that says what it is."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, (CustomActivation, CustomLoss)):
+    if isinstance(value, _CUSTOM):
         return {"custom": value.name}
     if type(value) in _DESCRIPTIONS.values():
         names = [item.name for item in dataclasses.fields(value) if item.init]
@@ -148,19 +126,31 @@ def _plain(name: str, value: Any) -> Any:
     )
 
 
-def _from_plain(value: Any, custom: Mapping[str, Any]) -> Any:
-    if isinstance(value, list):
-        return [_from_plain(item, custom) for item in value]
-    if isinstance(value, dict) and "custom" in value:
-        return custom[value["custom"]]
-    if isinstance(value, dict) and "class" in value:
-        fields = {name: _from_plain(item, custom) for name, item in value["fields"].items()}
-        return _DESCRIPTIONS[value["class"]](**fields)
-    if isinstance(value, dict) and "tuple" in value:
-        return tuple(_from_plain(item, custom) for item in value["tuple"])
-    if isinstance(value, dict):
-        return {key: _from_plain(item, custom) for key, item in value["dict"]}
-    return value
+def _read(text: str, custom: Mapping[str, Any], kind: type[Any]) -> Any:
+    """The inverse of ``_plain``, object by object, from the innermost on."""
+    missing: list[str] = []
+
+    def made(found: dict[str, Any]) -> Any:
+        match list(found.items()):
+            case [("custom", name)]:
+                missing.extend([] if name in custom else [name])
+                return custom.get(name)
+            case [("class", name), ("fields", fields)]:
+                return _DESCRIPTIONS[name](**fields)
+            case [("tuple", items)]:
+                return tuple(items)
+            case [("dict", items)]:
+                return dict(items)
+        return found
+
+    description = json.loads(text, object_hook=made)
+    if missing:
+        example = ", ".join(f"{name!r}: {name}" for name in dict.fromkeys(missing))
+        raise ValueError(
+            f"the estimator uses the custom function {missing[0]!r}, which is not in the file: "
+            f"{kind.__name__}.load(path, custom={{{example}}})"
+        )
+    return description
 
 
 # --------------------------------------------------------------------------- custom functions
@@ -172,10 +162,7 @@ def _check_names(estimator: Any) -> None:
     given = activation if isinstance(activation, (tuple, list)) else [activation]
     known: dict[str, Any] = {}
     for one in (*given, estimator.loss):
-        if (
-            isinstance(one, (CustomActivation, CustomLoss))
-            and known.setdefault(one.name, one) != one
-        ):
+        if isinstance(one, _CUSTOM) and known.setdefault(one.name, one) != one:
             raise ValueError(
                 f"two different custom functions are called {one.name!r}: give them names, name=…"
             )
@@ -184,30 +171,7 @@ def _check_names(estimator: Any) -> None:
 def _check_custom(custom: Any) -> Mapping[str, Any]:
     if not isinstance(custom, Mapping | None):
         raise TypeError(f"custom must map names to custom functions, not {custom!r}")
-    wanted = "fastnn.activation(f) or fastnn.loss(f)"
     for name, function in (custom or {}).items():
-        checks.instance(f"custom[{name!r}]", function, (CustomActivation, CustomLoss), wanted)
+        wanted = "fastnn.activation(f) or fastnn.loss(f)"
+        checks.instance(f"custom[{name!r}]", function, _CUSTOM, wanted)
     return custom or {}
-
-
-def _names_in(values: list[Any]) -> list[str]:
-    """The names of the custom functions in plain values."""
-    names: list[str] = []
-    for value in values:
-        if isinstance(value, dict) and "custom" in value:
-            names.append(str(value["custom"]))
-        elif isinstance(value, dict) and "tuple" in value:
-            names += _names_in(value["tuple"])
-        elif isinstance(value, list):
-            names += _names_in(value)
-    return names
-
-
-def _check_found(names: list[str], custom: Mapping[str, Any], kind: type[Any]) -> None:
-    missing = [name for name in dict.fromkeys(names) if name not in custom]
-    if missing:
-        example = ", ".join(f"{name!r}: {name}" for name in missing)
-        raise ValueError(
-            f"the estimator uses the custom function {missing[0]!r}, which is not in the file: "
-            f"{kind.__name__}.load(path, custom={{{example}}})"
-        )

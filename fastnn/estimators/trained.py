@@ -20,27 +20,53 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import threads
+from ..checks.threads import ONE_CALL
 from ..custom import CustomActivation, CustomLoss
 from ..model import Sequential
-from . import course
+from .training import Record, dense
 
 Array = NDArray[Any]
 
 SPARSE = ["csr", "csc"]  # forms of a sparse matrix that are taken as they are
 
 #: The layout of a pickled estimator; raised when an older one can no longer be read.
-_STATE_VERSION = 1
+_STATE_VERSION = 2
+
+#: What an estimator has that is bound to a process or to a call: no copy takes it over.
+RUNNING = ("_one_row", "_claim")
+
+
+class Result:
+    """An attribute that the estimator's record has, as soon as a fit has led to it."""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    def __get__(self, estimator: Any, kind: type[Any]) -> Any:
+        if estimator is None:
+            return self
+        record = vars(estimator).get("_record")
+        if record is None or self.name not in vars(record):
+            raise AttributeError(f"{kind.__name__} has no {self.name}: no fit has led to it")
+        return vars(record)[self.name]
 
 
 class Trained(BaseEstimator):  # type: ignore[misc]
     """Base class of the estimators: what they do with a network, once they have one."""
 
     _model: Sequential
+    _record: Record
+    out_activation_: str
+    threads: int | None
+
+    n_iter_, t_ = Result(), Result()
+    loss_, best_loss_, loss_curve_ = Result(), Result(), Result()
+    best_validation_score_, validation_scores_ = Result(), Result()
+    validation_loss_curve_ = Result()
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether there is a network, whatever else a call has left."""
-        return "_model" in self.__dict__
+        return "_model" in vars(self)
 
     # ------------------------------------------------------------------ use
 
@@ -49,31 +75,30 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return validate_data(self, X, accept_sparse=SPARSE, reset=False)
 
-    def _thread_count(self, flops_per_parameter: float) -> int:
+    def _thread_count(self, passes: float) -> int:
         """As the model API chooses; one in a worker thread of joblib, which has others."""
         wanted = self.threads
         if wanted is None and threading.current_thread() is not threading.main_thread():
             backend, _ = joblib.parallel.get_active_backend()
             if getattr(backend, "nesting_level", 0):
                 wanted = 1
-        flops = flops_per_parameter * self._model.size
-        return threads.choose(wanted, flops, self._model.dtype)
+        return self._model.learner.thread_count(wanted, passes)
 
     def _quick_output(self, X: Any) -> Array | None:
         """The network's output for plain finite rows; None if there is anything to look at."""
         model = self.__dict__.get("_model")
+        if model is None or type(X) is not np.ndarray or "feature_names_in_" in self.__dict__:
+            return None
+        learner = model.learner
         if (
-            model is None
-            or type(X) is not np.ndarray
-            or X.ndim != 2
-            or X.dtype != model.dtype
-            or X.size > model._serial_size
+            X.ndim != 2
+            or X.dtype != learner.dtype
+            or X.size > learner.serial_size
             or X.shape[0] == 0
-            or "feature_names_in_" in self.__dict__
-            or not model._engine.all_finite(X)
+            or not learner.engine.all_finite(X)
         ):
             return None
-        output: Array | None = model._network.predict(X)
+        output: Array | None = learner.network.predict(X)
         return output
 
     def _output(self, X: Any, *, is_checked: bool = False) -> Array:
@@ -86,15 +111,10 @@ class Trained(BaseEstimator):  # type: ignore[misc]
     def _forward(self, X: Any) -> Array:
         model = self._model
         if sparse.issparse(X):
-            X = X.tocsr()
-            chunk = max(1, 2**22 // X.shape[1])
-            parts = [
-                model.predict(in_order(X[first : first + chunk].toarray(), model.dtype))
-                for first in range(0, X.shape[0], chunk)
-            ]
-            return np.concatenate(parts)
-        count = self._thread_count(2 * len(X) / threads.ONE_CALL)
-        return model.predict(in_order(X, model.dtype), threads=count)
+            X, chunk = X.tocsr(), max(1, 2**22 // X.shape[1])
+            parts = (dense(X[first : first + chunk]) for first in range(0, X.shape[0], chunk))
+            return np.concatenate([model.predict(in_order(x, model.dtype)) for x in parts])
+        return model.predict(in_order(X, model.dtype), self._thread_count(len(X) / ONE_CALL))
 
     def input_gradient(self, X: Any, output: Any = None) -> Array:
         """The derivatives of the network's output by the features.
@@ -110,8 +130,7 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         -------
         ndarray (n_samples, len(output), n_features)
         """
-        X = self._checked_rows(X)
-        X = in_order(X.toarray() if sparse.issparse(X) else X, self._model.dtype)
+        X = in_order(dense(self._checked_rows(X)), self._model.dtype)
         gradient = self._model.input_gradient(X, output)
         if self.out_activation_ == "exp":
             chosen = slice(None) if output is None else np.atleast_1d(output)
@@ -121,29 +140,25 @@ class Trained(BaseEstimator):  # type: ignore[misc]
     @property
     def coefs_(self) -> list[Array]:
         """Weights (inputs, outputs) of each layer: read-only copies. Assign a list to set them."""
-        return [_read_only(weight) for weight, _ in self._fitted_model("coefs_").weights]
+        return [_read_only(weight) for weight, _ in self._fitted_model().weights]
 
     @coefs_.setter
     def coefs_(self, values: Iterable[Any]) -> None:
-        self._fitted_model("coefs_").weights = list(zip(values, self.intercepts_, strict=True))
+        self._fitted_model().weights = list(zip(values, self.intercepts_, strict=True))
 
     @property
     def intercepts_(self) -> list[Array]:
         """Biases (outputs,) of each layer: read-only copies. Assign a list to set them."""
-        pairs = self._fitted_model("intercepts_").weights
-        return [_read_only(bias) for _, bias in pairs if bias is not None]
+        return [_read_only(bias) for _, bias in self._fitted_model().weights]
 
     @intercepts_.setter
     def intercepts_(self, values: Iterable[Any]) -> None:
-        self._fitted_model("intercepts_").weights = list(zip(self.coefs_, values, strict=True))
+        self._fitted_model().weights = list(zip(self.coefs_, values, strict=True))
 
-    def _fitted_model(self, name: str) -> Sequential:
-        model: Sequential | None = self.__dict__.get("_model")
-        if model is None:
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}: it is not fitted"
-            )
-        return model
+    def _fitted_model(self) -> Sequential:
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError(f"{type(self).__name__} has no weights: it is not fitted")
+        return self._model
 
     def to_sequential(self) -> Sequential:
         """A copy of the network as a model of its own.
@@ -161,9 +176,7 @@ class Trained(BaseEstimator):  # type: ignore[misc]
     def save(self, path: Any) -> None:
         """Write the fitted estimator to a safetensors file, without pickle.
 
-        Parameters
-        ----------
-        path : str or path
+        Custom activations and losses are named in the file, their code is not there.
 
         Raises
         ------
@@ -171,10 +184,6 @@ class Trained(BaseEstimator):  # type: ignore[misc]
             For a parameter that is no plain data, such as a callback; it is named.
         ValueError
             If two different custom functions have one name.
-
-        Notes
-        -----
-        Custom activations and losses are named in the file, their code is not there.
         """
         from . import storage  # noqa: PLC0415 - few need it
 
@@ -200,8 +209,7 @@ class Trained(BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        estimator
-            Predicts as the saved one; the state of its optimizer is not there.
+        An estimator that predicts as the saved one; the state of its optimizer is not there.
 
         Raises
         ------
@@ -217,9 +225,7 @@ class Trained(BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what belongs to a running training."""
-        state = dict(super().__getstate__())
-        for name in course.RUNNING:
-            state.pop(name, None)
+        state = {k: v for k, v in super().__getstate__().items() if k not in RUNNING}
         return state | {"_state_version": _STATE_VERSION}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -233,6 +239,12 @@ class Trained(BaseEstimator):  # type: ignore[misc]
             )
         super().__setstate__(state)
 
+    def _fitted_attributes(self) -> dict[str, Any]:
+        """What makes an estimator of equal parameters predict as this one does now."""
+        left_out = {*self.get_params(deep=False), *RUNNING}
+        state = {k: v for k, v in vars(self).items() if k not in left_out and "callback" not in k}
+        return state | {name: copy.deepcopy(state[name]) for name in ("_model", "_record")}
+
     def __sklearn_tags__(self) -> Any:
         """Sparse input is accepted."""
         tags = super().__sklearn_tags__()
@@ -240,8 +252,8 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _read_only(array: Array) -> Array:
-    array = np.array(array)
+def _read_only(values: Any) -> Array:
+    array: Array = np.array(values)
     array.flags.writeable = False
     return array
 
