@@ -14,258 +14,155 @@
 
 from __future__ import annotations
 
-import argparse
-import functools
-import json
+import contextlib
 import math
-import os
-import platform
+import operator
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
+import harness
 import numpy as np
 import sklearn
 from sklearn import neural_network
 from sklearn.datasets import load_digits, make_classification
 
 import fastnn
-from fastnn.bench.command import processor
-from fastnn.bench.contest import Contestant, by_turns, serve
+from fastnn.bench.contest import Contestant, Prepared, by_turns, serve
 from fastnn.lab.digits import load_images
 
-LIBRARIES = {
-    "fastnn": (fastnn.MLPClassifier, fastnn.__version__),
-    "scikit-learn": (neural_network.MLPClassifier, sklearn.__version__),
+LIBRARIES = {"fastnn": fastnn, "scikit-learn": neural_network}
+VERSIONS = {"fastnn": fastnn.__version__, "scikit-learn": sklearn.__version__}
+
+#: 60,000 × 784, from Debian's package dataset-fashion-mnist; 1,797 × 64; 10,000 × 20.
+DATA = {
+    "fashion": lambda: operator.attrgetter("X", "y")(load_images("fashion")),
+    "digits": lambda: load_digits(return_X_y=True),
+    "table": lambda: make_classification(10_000, 20, n_informative=10, random_state=0),
 }
 
 
-def fashion() -> tuple[np.ndarray, np.ndarray]:
-    """Debian's package dataset-fashion-mnist: 60,000 × 784."""
-    images = load_images("fashion")
-    return images.X, images.y
-
-
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """1,797 × 64."""
-    X, y = load_digits(return_X_y=True)
-    return X, y
-
-
-def table() -> tuple[np.ndarray, np.ndarray]:
-    """10,000 × 20, two classes."""
-    X, y = make_classification(10_000, 20, n_informative=10, random_state=0)
-    return X, y
-
-
 class Case(NamedTuple):
-    """One thing to compare; ``target`` is how many times faster we mean to be."""
-
     name: str
-    work: str  # of WORKS
-    data: Callable[[], tuple[np.ndarray, np.ndarray]]
+    work: str  #: of WORKS
+    data: str
     dtype: str
-    target: float
+    target: float  #: how many times faster we mean to be
     parameters: dict[str, Any] = {}  # noqa: RUF012 - nobody writes to it
 
 
+_TWO_LAYERS = {"hidden_layer_sizes": (256, 128), "max_iter": 2}
+_SMALL = {"hidden_layer_sizes": (32, 32), "max_iter": 50}
+
 CASES = (
-    Case("fashion-100", "fit", fashion, "float32", 3.3, {"max_iter": 3}),
-    Case(
-        "fashion-256-128",
-        "fit",
-        fashion,
-        "float32",
-        3.3,
-        {"hidden_layer_sizes": (256, 128), "max_iter": 2},
-    ),
-    Case("digits", "fit", digits, "float64", 3.5),
-    Case("digits", "fit", digits, "float32", 6),
-    Case("table", "fit", table, "float64", 5, {"hidden_layer_sizes": (32, 32), "max_iter": 50}),
-    Case("table", "fit", table, "float32", 9, {"hidden_layer_sizes": (32, 32), "max_iter": 50}),
-    Case("predict-row", "predict", digits, "float64", 10),
-    Case("partial-fit-row", "partial_fit", digits, "float64", 20),
+    Case("fashion-100", "fit", "fashion", "float32", 3.3, {"max_iter": 3}),
+    Case("fashion-256-128", "fit", "fashion", "float32", 3.3, _TWO_LAYERS),
+    Case("digits", "fit", "digits", "float64", 3.5),
+    Case("digits", "fit", "digits", "float32", 6),
+    Case("table", "fit", "table", "float64", 5, _SMALL),
+    Case("table", "fit", "table", "float32", 9, _SMALL),
+    Case("predict-row", "predict", "digits", "float64", 10),
+    Case("partial-fit-row", "partial_fit", "digits", "float64", 20),
 )
 
 #: How far losses may be from each other, relatively. Roundings differ, and grow from step to
 #: step, in float32 suddenly where one decides about a kink: the check is some fifty steps.
 BOUNDS = {"float32": 1e-4, "float64": 1e-6}
-_ROWS, _EPOCHS = 2000, 5  # of a short fit
 
+_ROWS, _EPOCHS = 2000, 5  # of a short fit
 _TURN = 0.03  # seconds of calls that are shorter
 
 
-# --------------------------------------------------------------------------- a contestant
-
-#: An estimator with the case's parameters, and others.
-Make = Callable[..., Any]
-
-#: Losses that must be the other's too, and the call to be timed.
-Work = tuple[list[float], Callable[[], Any]]
-
-
-def fit(make: Make, X: np.ndarray, y: np.ndarray) -> Work:
-    """The whole data set."""
-    short = make(max_iter=_EPOCHS).fit(X[:_ROWS], y[:_ROWS])
-    estimator = make()
-    return short.loss_curve_, lambda: estimator.fit(X, y)
-
-
-def predict(make: Make, X: np.ndarray, y: np.ndarray) -> Work:
-    """The class of one row."""
-    estimator, row = make(max_iter=_EPOCHS).fit(X[:_ROWS], y[:_ROWS]), X[:1]
-    return estimator.loss_curve_, lambda: estimator.predict(row)
-
-
-def partial_fit(make: Make, X: np.ndarray, y: np.ndarray) -> Work:
-    """One more row."""
-    estimator, row, label = make(), X[:1], y[:1]
-    for k in range(50):
-        estimator.partial_fit(X[k : k + 1], y[k : k + 1], classes=np.unique(y) if k == 0 else None)
-    return list(estimator.loss_curve_), lambda: estimator.partial_fit(row, label)
-
-
-WORKS = {"fit": fit, "predict": predict, "partial_fit": partial_fit}
-
-
-def prepare(library: str, index: int) -> tuple[dict[str, Any], Callable[..., dict[str, Any]]]:
+def prepare(library: str, index: int) -> Prepared:
     """The losses to be compared, and what a turn is."""
     warnings.simplefilter("ignore")  # that so few epochs have not converged
     case = CASES[index]
-    X, y = case.data()
-    make = functools.partial(LIBRARIES[library][0], random_state=0, **case.parameters)
-    losses, call = WORKS[case.work](make, X.astype(case.dtype), y)
+    X, y = DATA[case.data]()
+    X = X.astype(case.dtype)
+    make = partial(LIBRARIES[library].MLPClassifier, random_state=0, **case.parameters)
+    estimator, row, label = make(), X[:1], y[:1]
+    call: Callable[[], Any]
+    if case.work == "partial_fit":
+        classes = np.unique(y)
+        for k in range(50):
+            estimator.partial_fit(X[k : k + 1], y[k : k + 1], classes=None if k else classes)
+        losses, call = list(estimator.loss_curve_), lambda: estimator.partial_fit(row, label)
+    else:
+        short = make(max_iter=_EPOCHS).fit(X[:_ROWS], y[:_ROWS])
+        works = {"fit": lambda: estimator.fit(X, y), "predict": lambda: short.predict(row)}
+        losses, call = short.loss_curve_, works[case.work]
     calls = 1
     if case.work != "fit":
-        start = time.perf_counter()
-        for _ in range(100):
-            call()
-        calls = math.ceil(100 * _TURN / (time.perf_counter() - start))
-
-    def turn() -> dict[str, Any]:
-        start = time.perf_counter()
-        for _ in range(calls):
-            call()
-        return {"seconds": (time.perf_counter() - start) / calls}
-
-    return {"losses": losses}, turn
+        calls = math.ceil(_TURN / harness.repeat(call, 100)["seconds"])
+    return {"losses": losses}, partial(harness.repeat, call, calls)
 
 
-# --------------------------------------------------------------------------- the contest
+def compete(index: int, threads: int, seconds: float, rounds: int) -> dict[str, Any]:
+    case, times = CASES[index], {name: list[float]() for name in LIBRARIES}
 
+    def turn(contestant: Contestant) -> float:
+        times[contestant.name].append(contestant.run()["seconds"])
+        return times[contestant.name][-1]
 
-def compete(index: int, threads: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The result of a case."""
-    case = CASES[index]
-    times: dict[str, list[float]] = {name: [] for name in LIBRARIES}
-    contestants: dict[str, Contestant] = {}
-
-    def turn(name: str) -> float:
-        times[name].append(contestants[name].run()["seconds"])
-        return times[name][-1]
-
-    try:
+    with contextlib.ExitStack() as stack:
+        contestants = {}
         for name in LIBRARIES:
-            contestants[name] = Contestant(
-                name,
-                [__file__, "--contestant"],
-                {"library": name, "index": index},
-                threads=threads,
-                cpus={max(os.sched_getaffinity(0))} if threads == 1 else None,
-            )
+            program, task = [__file__, "serve"], {"library": name, "index": index}
+            one = Contestant(name, program, task, threads=threads, is_pinned=threads == 1)
+            contestants[name] = stack.enter_context(one)
         ours, theirs = (np.array(one.facts["losses"]) for one in contestants.values())
         error = float(np.abs(ours / theirs - 1).max())
         if not error <= BOUNDS[case.dtype]:
             raise SystemExit(f"{case.name}: the losses differ, {ours} and {theirs}")
-        runs = {name: functools.partial(turn, name) for name in LIBRARIES}
-        best = by_turns(runs, arguments.seconds, arguments.rounds, threads)
-    finally:
-        for one in contestants.values():
-            one.close()
+        runs = {name: partial(turn, one) for name, one in contestants.items()}
+        best = by_turns(runs, seconds, rounds, threads)
     middle = {name: statistics.median(times[name]) for name in LIBRARIES}
-    return {
-        "case": case.name,
-        "work": case.work,
-        "dtype": case.dtype,
-        "parameters": case.parameters,
-        "threads": threads,
-        "loss_error": error,
+    facts = {name: getattr(case, name) for name in ("work", "dtype", "parameters", "target")}
+    facts |= {"case": case.name, "threads": threads, "loss_error": error}
+    return facts | {
         "turns": len(times["fastnn"]),
         "seconds": best,
         "median_seconds": middle,
         "times_faster": best["scikit-learn"] / best["fastnn"],
         "median_times_faster": middle["scikit-learn"] / middle["fastnn"],
-        "target": case.target,
     }
 
 
-def line(row: dict[str, Any]) -> str:
-    """A result for people."""
-    text = f"{row['case']:<17}{row['dtype']:<9}{row['threads']:>7}"
-    for times in (row["seconds"], row["median_seconds"]):
-        text += "".join(f"{1e3 * times[name]:>13,.3f}" for name in LIBRARIES)
-    text += f"{row['times_faster']:>9.2f}{row['median_times_faster']:>9.2f}"
-    return text + f"{row['target']:>8}{row['loss_error']:>9.0e}"
-
-
-HEAD = (
-    f"{'milliseconds':<33}{'fastnn':>13}{'scikit-learn':>13}{'median':>13}{'median':>13}"
-    f"{'times':>9}{'median':>9}{'target':>8}{'losses':>9}"
+_LINE = "{:<17}{:<9}{:>7}" + 4 * "{:>13}" + "{:>9}{:>9}{:>8}{:>9}"
+HEAD = _LINE.format(
+    "milliseconds", "", "", *LIBRARIES, "median", "median", "times", "median", "target", "losses"
 )
 
 
-def split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    option = parser.add_argument
-    names = ", ".join(dict.fromkeys(case.name for case in CASES))
-    option("--cases", type=split, default=[""], metavar="NAMES", help=f"by their start: {names}")
-    option("--threads", type=split, default="1,all", metavar="1,all", help="%(default)s")
-    option("--rounds", type=int, default=5, metavar="N", help="at least (%(default)s)")
-    option("--seconds", type=float, default=10, metavar="S", help="a case, about (%(default)s)")
-    option("--json", metavar="FILE", help="write all results")
-    arguments = parser.parse_args()
-    if not set(arguments.threads) <= {"1", "all"}:
-        parser.error("--threads takes 1 and all")
-    for start in arguments.cases:
-        if not any(case.name.startswith(start) for case in CASES):
-            parser.error(f"no case begins with {start!r}; there are {names}")
-    return arguments
+def line(result: dict[str, Any]) -> str:
+    case = result["case"], result["dtype"], result["threads"]
+    both = (*result["seconds"].values(), *result["median_seconds"].values())
+    times = (f"{1e3 * seconds:,.3f}" for seconds in both)
+    ratios = f"{result['times_faster']:.2f}", f"{result['median_times_faster']:.2f}"
+    return _LINE.format(*case, *times, *ratios, result["target"], f"{result['loss_error']:.0e}")
 
 
 def main() -> None:
-    """Run the cases that were asked for."""
-    arguments = parse()
-    processors = len(os.sched_getaffinity(0))
-    rows = []
+    parser = harness.parser(__doc__, seconds=10, rounds=5)
+    known = ", ".join(dict.fromkeys(case.name for case in CASES))
+    option = {"type": harness.names, "default": [""], "metavar": "NAMES"}
+    parser.add_argument("--cases", **option, help=f"by their start: {known}")
+    arguments = parser.parse_args()
+    for start in arguments.cases:
+        if not any(case.name.startswith(start) for case in CASES):
+            parser.error(f"no case begins with {start!r}; there are {known}")
+    results = []
     print(HEAD)
-    for threads in dict.fromkeys(processors if t == "all" else 1 for t in arguments.threads):
+    for threads in arguments.threads:
         for index, case in enumerate(CASES):
-            if any(case.name.startswith(start) for start in arguments.cases):
-                rows.append(compete(index, threads, arguments))
-                print(line(rows[-1]), flush=True)
-    if arguments.json:
-        report = {
-            "processor": processor(),
-            "processors": processors,
-            "python": platform.python_version(),
-            "versions": {name: version for name, (_, version) in LIBRARIES.items()},
-            "results": rows,
-        }
-        Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            if case.name.startswith(tuple(arguments.cases)):
+                results.append(compete(index, threads, arguments.seconds, arguments.rounds))
+                print(line(results[-1]), flush=True)
+    harness.report(results, arguments.json, versions=VERSIONS)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--contestant"]:
-        serve(prepare)
-    else:
-        main()
+    serve(prepare) if sys.argv[1:] == ["serve"] else main()

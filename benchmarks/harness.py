@@ -1,126 +1,135 @@
-"""What every peer's process does alike: check the answer, warm up, be timed.
+"""What all races have in common: a process that checks a peer and times it; options; a report.
 
-A peer is a file beside this one that builds a ``Training`` and perhaps an inference for a
-workload, and calls ``serve``. Before anything is timed the gradient of a training must
-agree with the NumPy reference in float64, and so must the output of an inference.
+Run as a program, this is the process of one of the ``peers``: before anything is timed the
+gradient of a training must agree with the NumPy reference in float64, and so must the output
+of an inference.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import json
 import math
+import os
+import platform
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from peers import Task, Training
 
-from fastnn.bench import contest
-from fastnn.bench.workloads import BOUNDS, WORKLOADS, Workload, agreement, reference, relative_error
+from fastnn.bench.command import processor
+from fastnn.bench.contest import Prepared, serve
+from fastnn.bench.workloads import BOUNDS, WORKLOADS, agreement, relative_error
 
-
-class Training(Protocol):
-    """A network in some library, with data and optimizer, ready to train."""
-
-    def gradient(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """The flat gradient at the first parameters, ordered as ``Sequential.parameters``."""
-        ...
-
-    def reset(self) -> None:
-        """Go back to the first parameters and a fresh optimizer; not timed."""
-        ...
-
-    def train(self, epochs: int) -> float:
-        """Train and return the mean loss of the last epoch; everything has been computed then."""
-        ...
-
-
-class Task(NamedTuple):
-    """What a peer is asked to build."""
-
-    workload: Workload
-    parameters: np.ndarray  # flat: W0 row-major (inputs, outputs), b0, W1, …
-    X: np.ndarray
-    y: np.ndarray
-    threads: int
-    variant: str
-
-    @property
-    def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(W, b) of each layer, views of the parameters."""
-        views, start = [], 0
-        for inputs, outputs in zip(self.workload.sizes, self.workload.sizes[1:], strict=False):
-            stop = start + inputs * outputs
-            weight = self.parameters[start:stop].reshape(inputs, outputs)
-            views.append((weight, self.parameters[stop : stop + outputs]))
-            start = stop + outputs
-        return views
-
+PROCESSORS = len(os.sched_getaffinity(0))
 
 #: Seconds. Shorter trainings are repeated within a turn, and the fastest counts: in the others'
 #: turns a process has slept, and its data have left the caches.
 _TURN = 0.02
 
-#: A network ready for inference: a call computes the output of the task's X.
-Inference = Callable[[], np.ndarray]
+
+def names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def serve(
-    training: Callable[[Task], Training] | None,
-    inference: Callable[[Task], Inference] | None,
-    version: str,
-) -> None:
-    """Be the contestant that ``peers.py`` talks to."""
-
-    def prepare(
-        what: str, workload: str, rows: int, threads: int, variant: str
-    ) -> tuple[dict[str, Any], Callable[..., dict[str, Any]]]:
-        case = WORKLOADS[workload]
-        parameters = case.model("numpy").parameters
-        X, y = case.data()
-        task = Task(case, parameters, X, y, threads, variant)
-        if what == "train":
-            assert training is not None
-            error, run = _prepare_training(training(task), case)
-        else:
-            assert inference is not None
-            task = task._replace(X=X[:rows].copy(), y=y[:rows])
-            error, run = _prepare_inference(inference(task), task)
-        return {"error_of_rounding": error, "version": version}, run
-
-    contest.serve(prepare)
+def thread_counts(text: str) -> list[int]:
+    """Numbers of threads, from text such as "1,all"."""
+    counts = [PROCESSORS if name == "all" else int(name) for name in names(text)]
+    if min(counts, default=0) < 1:
+        raise ValueError
+    return list(dict.fromkeys(counts))
 
 
-def _prepare_training(
-    training: Training, workload: Workload
-) -> tuple[float, Callable[..., dict[str, Any]]]:
-    rows = reference(workload)
-    error = agreement(workload, training.gradient(rows.X, rows.y), "it")
-
-    def run(epochs: int) -> dict[str, Any]:
-        best, loss, begin = math.inf, math.nan, time.perf_counter()
-        while time.perf_counter() - begin < _TURN:
-            training.reset()
-            start = time.perf_counter()
-            loss = float(training.train(epochs))
-            best = min(best, time.perf_counter() - start)
-        return {"seconds": best, "loss": loss}
-
-    run(1)  # compiles what is compiled at first use
-    return error, run
+def parser(description: str | None, seconds: float, rounds: int) -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=form)
+    option = parser.add_argument
+    option("--threads", type=thread_counts, default="1,all", metavar="N,…", help="%(default)s")
+    option("--rounds", type=int, default=rounds, metavar="N", help="at least (%(default)s)")
+    option("--seconds", type=float, default=seconds, metavar="S", help="each, about (%(default)s)")
+    option("--json", metavar="FILE", help="write all results")
+    return parser
 
 
-def _prepare_inference(infer: Inference, task: Task) -> tuple[float, Callable[..., dict[str, Any]]]:
+def report(results: list[dict[str, Any]], path: str | None, **facts: Any) -> dict[str, Any]:
+    """The results with what they were measured on, written to a file if there is a path."""
+    machine = {"processor": processor(), "processors": PROCESSORS}
+    found = machine | {"python": platform.python_version()} | facts | {"results": results}
+    if path:
+        Path(path).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+#: task, workload, rows of an inference (else 0), threads -> peer -> its result
+Heats = dict[tuple[str, str, int, int], dict[str, dict[str, Any]]]
+
+
+def heats(report: dict[str, Any]) -> Heats:
+    """What ``peers.py`` found, without those that failed, where fastnn took part."""
+    found: Heats = {}
+    for one in report["results"]:
+        if "microseconds" in one:
+            rows = one["batch_size"] if one["task"] == "predict" else 0
+            key = one["task"], one["workload"], rows, one["threads"]
+            found.setdefault(key, {})[one["peer"]] = one
+    return {key: results for key, results in found.items() if "fastnn" in results}
+
+
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table, or nothing if it has no lines."""
+    table = [f"| {' | '.join(cells)} |\n" for cells in (headings, *lines)]
+    table.insert(1, "|---" * len(headings) + "|\n")
+    return "".join(table) if lines else ""
+
+
+def repeat(call: Callable[[], Any], calls: int) -> dict[str, float]:
+    """A turn of calls that are short: the seconds of one."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return {"seconds": (time.perf_counter() - start) / calls}
+
+
+def prepare(library: str, what: str, workload: str, rows: int, **options: Any) -> Prepared:
+    """Build a training (of all rows) or an inference, and check it."""
+    peer, case = importlib.import_module(f"peers.{library}"), WORKLOADS[workload]
+    task = Task(case, case.model("numpy").parameters, *case.data(), **options)
+    if what == "train":
+        training = peer.Peer(task)
+        error, run = agreement(case, training.gradient, "it"), partial(train, training)
+        run(1)  # compiles what is compiled at first use
+    else:
+        task = task._replace(X=task.X[:rows].copy())
+        infer = peer.inference(task)
+        error, run = output_error(infer(), task), partial(repeat, infer)
+        run(10)
+    return {"error_of_rounding": error, "version": peer.VERSION}, run
+
+
+def train(training: Training, epochs: int) -> dict[str, float]:
+    best, begin = math.inf, time.perf_counter()
+    while time.perf_counter() - begin < _TURN:
+        training.reset()
+        start = time.perf_counter()
+        loss = float(training.train(epochs))
+        best = min(best, time.perf_counter() - start)
+    return {"seconds": best, "loss": loss}
+
+
+def output_error(output: Any, task: Task) -> float:
+    """The relative error of an inference's output, which must be that of rounding."""
     exact = task.workload._replace(dtype="float64").model("numpy")
     exact.parameters = task.parameters
-    error = relative_error(np.asarray(infer()), exact.predict(task.X))
+    error = relative_error(np.asarray(output), exact.predict(task.X))
     if not error <= BOUNDS[task.workload.dtype]:
         raise ValueError(f"its output is wrong on {task.workload.name}: relative error {error:.1e}")
+    return error
 
-    def run(calls: int) -> dict[str, Any]:
-        start = time.perf_counter()
-        for _ in range(calls):
-            infer()
-        return {"seconds": (time.perf_counter() - start) / calls}
 
-    run(10)
-    return error, run
+if __name__ == "__main__":
+    serve(prepare)

@@ -7,36 +7,30 @@ One thread each. ``python -m pytest benchmarks/test_training.py -k "tabular and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from cases import ENGINES, TRAINING, floor_table
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fastnn.bench.numpy_peer import NumpyPeer
-from fastnn.bench.workloads import WORKLOADS, Workload, agreement, reference
+from fastnn.bench.workloads import WORKLOADS, Workload, agreement
 
 _SHORT = 1e9  # an epoch of fewer FLOPs is timed ten times in one fit
 
 
-def data(workload: Workload, benchmark: BenchmarkFixture) -> tuple[np.ndarray, np.ndarray]:
-    """All rows; two steps of them where nothing is timed."""
-    X, y = workload.data()
+def time_fit(benchmark: BenchmarkFixture, workload: Workload, fit: Any, gradient: Any) -> None:
+    """Check ``gradient(X, y)``, time ``fit(X, y, epochs)``, which returns a loss, and note it.
+
+    Where nothing is timed two steps are enough.
+    """
+    benchmark.extra_info["gradient_error"] = agreement(workload, gradient, "it")
     rows = slice(2 * workload.batch_size if benchmark.disabled else None)
-    return X[rows], y[rows]
-
-
-def time_fit(
-    benchmark: BenchmarkFixture, workload: Workload, fit: Callable[[int], float], error: float
-) -> None:
-    """Time ``fit(epochs)``, which returns a loss, and note what follows from it."""
+    X, y = (array[rows] for array in workload.data())
     epochs = 10 if workload.epoch_flops < _SHORT and not benchmark.disabled else 1
     benchmark.group = f"{workload.name} {workload.dtype}"
-    loss = benchmark.pedantic(fit, (epochs,), rounds=3, warmup_rounds=1)
-    assert math.isfinite(loss)
-    benchmark.extra_info["gradient_error"] = error
+    assert math.isfinite(benchmark.pedantic(fit, (X, y, epochs), rounds=3, warmup_rounds=1))
     if not benchmark.disabled:
         seconds = benchmark.stats.stats.min / epochs
         benchmark.extra_info["us_per_step"] = seconds / workload.steps * 1e6
@@ -47,35 +41,20 @@ def time_fit(
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("workload", TRAINING, ids=lambda w: f"{w.name}-{w.dtype}")
 def test_fit(workload: Workload, engine: str, benchmark: BenchmarkFixture) -> None:
-    rows = reference(workload)
-    model = workload.model(engine)
-    gradient = model.loss_and_gradient(rows.X, rows.y, loss=workload.loss)[1]
-    error = agreement(workload, gradient, engine)
-    X, y = data(workload, benchmark)
-
-    def fit(epochs: int) -> float:
-        history = model.fit(
-            X,
-            y,
-            loss=workload.loss,
-            optimizer=workload.optimizer,
-            epochs=epochs,
-            batch_size=workload.batch_size,
-            threads=1,
-        )
-        return history["loss"][-1]
-
-    time_fit(benchmark, workload, fit, error)
+    model, options = workload.model(engine), workload.recipe | {"threads": 1}
+    time_fit(
+        benchmark,
+        workload,
+        lambda X, y, epochs: model.fit(X, y, epochs=epochs, **options)["loss"][-1],
+        lambda X, y: model.loss_and_gradient(X, y, workload.loss)[1],
+    )
 
 
 @pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
 def test_numpy_loop(workload: Workload, benchmark: BenchmarkFixture) -> None:
     """The loop that ``fastnn bench`` compares with; BLAS takes the threads that it likes."""
-    rows = reference(workload)
     peer = NumpyPeer(workload)
-    error = agreement(workload, peer.gradient(rows.X, rows.y)[1], "the NumPy loop")
-    X, y = data(workload, benchmark)
-    time_fit(benchmark, workload, lambda epochs: peer.fit(X, y, epochs), error)
+    time_fit(benchmark, workload, peer.fit, peer.gradient)
 
 
 def test_the_floors_in_the_documents() -> None:

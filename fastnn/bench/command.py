@@ -1,4 +1,4 @@
-"""The body of ``fastnn bench``: how fast this machine trains, beside a hand-written NumPy loop.
+"""``fastnn bench``: how fast this machine trains, beside a hand-written NumPy loop.
 
 For each workload the engine and the loop train the same network on the same data, by turns,
 shuffle and gather included; the engine's time is that of the whole ``fit``. Both must first
@@ -10,9 +10,11 @@ in registers and touches no memory.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,22 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import __version__, checks
-from .contest import Contestant, by_turns
-from ..kernels.loader import load as load_engine
 from ..errors import import_extra
-from .workloads import Workload, agreement, chosen, reference
+from ..kernels.loader import load as load_engine
+from .contest import Contestant, by_turns
+from .workloads import Workload, agreement, chosen
 
 _SECONDS = 6.0  # for a workload; five of them and their preparation stay under a minute
 _RUN = 0.25  # seconds of a run of the NumPy loop, if that is at most ten epochs
-_MOST_EPOCHS = 10
 _PEAK_SECONDS = 0.02  # of one look at the peak
 
-Floats = NDArray[np.float64]
-Row = dict[str, Any]
-Report = dict[str, Any]
+Facts = dict[str, Any]  # of a whole run, or on one workload
 
 
 def bench(arguments: argparse.Namespace) -> int:
@@ -44,152 +42,83 @@ def bench(arguments: argparse.Namespace) -> int:
         import_extra("matplotlib.figure", "plot", "--plot")
         if not Path(arguments.plot).resolve().parent.is_dir():
             raise ValueError(f"there is no folder for {arguments.plot}")
-    found = measure(
-        chosen(arguments.workloads),
-        arguments.engine,
-        arguments.threads,
-        _SECONDS,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    if arguments.plot:
-        draw(found, arguments.plot)
-    print(json.dumps(found, allow_nan=False) if arguments.json else describe(found))
-    return 0
-
-
-# --------------------------------------------------------------------------- measuring
-
-
-def measure(
-    workloads: Sequence[Workload],
-    engine: str,
-    threads: int,
-    seconds: float,
-    say: Callable[[str], None] = lambda line: None,
-) -> Report:
-    """Train each workload in the engine and in NumPy.
-
-    Parameters
-    ----------
-    workloads : sequence of Workload
-    engine : str
-        As for ``Sequential``.
-    threads : int
-        Of the engine and of NumPy's BLAS.
-    seconds : float
-        Roughly how long to measure each workload.
-    say : callable
-        Gets a line about what is going on.
-
-    Returns
-    -------
-    dict
-        Facts about the run, and under "results" one dict for each workload.
-
-    Raises
-    ------
-    Disagreement, ValueError, ContestError
-        If a gradient is wrong, or a loss is not finite.
-    """
-    threads = checks.whole("threads", threads, at_most=1024)
-    module = load_engine(engine)
-    results = []
-    for workload in workloads:
-        say(f"{workload.name}: {describe_network(workload)}, {workload.rows} rows")
-        results.append(_race(workload, module.NAME, threads, seconds))
-    return {
+    workloads = chosen(arguments.workloads)
+    threads = checks.whole("threads", arguments.threads, at_most=1024)
+    engine = load_engine(arguments.engine)
+    report = {
         "fastnn": __version__,
         "numpy": np.__version__,
         "processor": processor(),
-        "engine": module.NAME,
-        "isa": module.ISA,
+        "engine": engine.NAME,
+        "isa": engine.ISA,
         "threads": threads,
-        "results": results,
+        "results": [_race(workload, engine.NAME, threads) for workload in workloads],
     }
+    if arguments.plot:
+        draw(report, arguments.plot)
+    print(json.dumps(report, allow_nan=False) if arguments.json else describe(report))
+    return 0
 
 
-def _race(workload: Workload, engine: str, threads: int, seconds: float) -> Row:
+def _race(workload: Workload, engine: str, threads: int) -> Facts:
     """One workload: the gradient first, then the times."""
-    rows = reference(workload)
+    heading = f"{workload.name}: {workload.network}, {workload.rows} rows"
+    print(heading, file=sys.stderr, flush=True)
     model = workload.model(engine)
-    _, gradient = model.loss_and_gradient(rows.X, rows.y, loss=workload.loss)
-    error = agreement(workload, gradient, f"the {engine} engine")
-    first = model.parameters
-    X, y = workload.data()
+    who, loss = f"the {engine} engine", workload.loss
+    error = agreement(workload, lambda X, y: model.loss_and_gradient(X, y, loss)[1], who)
+    first, (X, y) = model.parameters, workload.data()
 
     def train() -> float:
         model.parameters = first
         start = time.perf_counter()
-        history = model.fit(
-            X,
-            y,
-            loss=workload.loss,
-            optimizer=workload.optimizer,
-            epochs=epochs,
-            batch_size=workload.batch_size,
-            threads=threads,
-        )
+        history = model.fit(X, y, epochs=epochs, threads=threads, **workload.recipe)
         elapsed = time.perf_counter() - start
         if not math.isfinite(history["loss"][-1]):
-            raise ValueError(f"the {engine} engine diverged on {workload.name}: it is not timed")
+            raise ValueError(f"{who} diverged on {workload.name}: it is not timed")
         return elapsed
 
     task = {"workload": workload.name, "dtype": workload.dtype}
-    command = ["-P", "-m", "fastnn.bench.numpy_peer"]
-    with Contestant("the NumPy loop", command, task, threads=threads) as loop:
+    program = ["-P", "-m", "fastnn.bench.numpy_peer"]
+    with Contestant("the NumPy loop", program, task, threads=threads) as loop:
         one_epoch = min(loop.run(epochs=1)["seconds"] for _ in range(2))
-        epochs = int(np.clip(_RUN / one_epoch, 1, _MOST_EPOCHS))
+        epochs = int(np.clip(_RUN / one_epoch, 1, 10))
         peak = Peak(workload.dtype)
-        best = by_turns(
-            {
-                "engine": train,
-                "numpy": lambda: float(loop.run(epochs=epochs)["seconds"]),
-                "peak": peak.look,
-            },
-            seconds,
-            threads=threads,
-        )
-    gflops = workload.epoch_flops * epochs / best["engine"] / 1e9
+        runs = {"numpy": lambda: float(loop.run(epochs=epochs)["seconds"])}
+        runs |= {"engine": train, "peak": peak.look}
+        best = by_turns(runs, _SECONDS, threads=threads)
+    steps, gflops = epochs * workload.steps, workload.epoch_flops * epochs / best["engine"] / 1e9
     return {
         "workload": workload.name,
-        "network": describe_network(workload),
+        "network": workload.network,
         "batch_size": workload.batch_size,
         "optimizer": type(workload.optimizer).__name__,
         "dtype": workload.dtype,
         "engine": engine,
         "threads": threads,
-        "us_per_step": best["engine"] / (epochs * workload.steps) * 1e6,
+        "us_per_step": best["engine"] / steps * 1e6,
         "samples_per_second": epochs * workload.rows / best["engine"],
         "gflops": gflops,
         "peak_gflops": peak.gflops,
         "percent_of_peak": peak.percent(gflops, threads),
-        "numpy_us_per_step": best["numpy"] / (epochs * workload.steps) * 1e6,
+        "numpy_us_per_step": best["numpy"] / steps * 1e6,
         "speedup_over_numpy": best["numpy"] / best["engine"],
         "gradient_error": error,
     }
 
 
 class Peak:
-    """What a core can do in multiply-adds, by the compiled engine; the highest look counts.
+    """GFLOP/s of a core that only multiplies and adds, by the compiled engine.
 
-    Parameters
-    ----------
-    dtype : str
-
-    Attributes
-    ----------
-    gflops : float or None
-        None if there is nothing to measure it with.
+    The highest look counts; ``gflops`` is None if there is nothing to measure it with.
     """
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
         self.gflops: float | None = None
-        self._probe: Callable[[str, float], float] | None
-        try:
+        self._probe: Callable[[str, float], float] | None = None
+        with contextlib.suppress(ImportError):
             self._probe = load_engine("cython").fma_peak
-        except ImportError:
-            self._probe = None
 
     def look(self) -> float:
         """Measure for a moment; the time that it takes is no contestant's, hence 0."""
@@ -202,40 +131,27 @@ class Peak:
         return None if self.gflops is None else 100 * gflops / (threads * self.gflops)
 
 
-def describe_network(workload: Workload) -> str:
-    """As "784-128-10 relu"."""
-    return "-".join(map(str, workload.sizes)) + f" {workload.activation}"
-
-
 def processor() -> str:
     """The processor's name, as far as the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if found := re.search(r"^model name\s*:(.*)$", facts, re.MULTILINE):
+            return found[1].strip()
     return platform.processor() or platform.machine()
 
 
-# --------------------------------------------------------------------------- telling
-
-#: heading -> a cell from a row; numbers are set to the right.
-_COLUMNS: dict[str, Callable[[Row], str]] = {
-    "workload": lambda row: str(row["workload"]),
-    "network": lambda row: str(row["network"]),
-    "engine": lambda row: str(row["engine"]),
-    "µs/step": lambda row: significant(row["us_per_step"]),
-    "samples/s": lambda row: f"{row['samples_per_second']:,.0f}",
-    "GFLOP/s": lambda row: f"{row['gflops']:.1f}",
-    "% of peak": lambda row: (
-        "" if row["percent_of_peak"] is None else f"{row['percent_of_peak']:.0f}%"
-    ),
-    "× NumPy": lambda row: f"{row['speedup_over_numpy']:.2f}",
-    "gradient error": lambda row: f"{row['gradient_error']:.1e}",
+#: heading -> a cell for a result; those of the first three are set to the left.
+_COLUMNS: dict[str, Callable[[Facts], str]] = {
+    "workload": lambda result: str(result["workload"]),
+    "network": lambda result: str(result["network"]),
+    "engine": lambda result: str(result["engine"]),
+    "µs/step": lambda result: significant(result["us_per_step"]),
+    "samples/s": lambda result: f"{result['samples_per_second']:,.0f}",
+    "GFLOP/s": lambda result: f"{result['gflops']:.1f}",
+    "% of peak": lambda result: percent(result["percent_of_peak"]),
+    "× NumPy": lambda result: f"{result['speedup_over_numpy']:.2f}",
+    "gradient error": lambda result: f"{result['gradient_error']:.1e}",
 }
-_TEXT = ("workload", "network", "engine")
 
 
 def significant(number: float) -> str:
@@ -243,90 +159,95 @@ def significant(number: float) -> str:
     return f"{number:,.0f}" if number >= 99.95 else f"{number:#.3g}"
 
 
-def describe(report: Report) -> str:
+def percent(number: float | None) -> str:
+    """Whole percent; nothing if unknown."""
+    return "" if number is None else f"{number:.0f}%"
+
+
+def count_threads(threads: int) -> str:
+    """As "2 threads"."""
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def describe(report: Facts) -> str:
     """The table, with what is needed to read it below."""
-    lines = [list(_COLUMNS)]
-    lines += [[cell(row) for cell in _COLUMNS.values()] for row in report["results"]]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(
-            cell.ljust(width) if heading in _TEXT else cell.rjust(width)
-            for heading, cell, width in zip(_COLUMNS, line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
-    count = "1 thread" if report["threads"] == 1 else f"{report['threads']} threads"
-    text += ["", f"{report['processor']}, {report['engine']} ({report['isa']}), {count}"]
-    peaks = {row["dtype"]: row["peak_gflops"] for row in report["results"] if row["peak_gflops"]}
+    columns = [[heading, *map(cell, report["results"])] for heading, cell in _COLUMNS.items()]
+    for k, column in enumerate(columns):
+        width = max(map(len, column))
+        columns[k] = [cell.ljust(width) if k < 3 else cell.rjust(width) for cell in column]
+    text = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    where = f"{report['processor']}, {report['engine']} ({report['isa']})"
+    text += ["", f"{where}, {count_threads(report['threads'])}"]
+    peaks = {one["dtype"]: one["peak_gflops"] for one in report["results"] if one["peak_gflops"]}
     text += [f"peak of a core, {dtype}: {peak:.1f} GFLOP/s" for dtype, peak in peaks.items()]
     return "\n".join(text)
 
 
-_ENGINE, _NUMPY, _INK, _FAINT, _GRID = "#0b6e99", "#c9ced3", "#20262b", "#6f7982", "#e6e9eb"
+INK, FAINT, GRID = "#20262b", "#6f7982", "#e6e9eb"
+_ENGINE, _NUMPY = "#0b6e99", "#c9ced3"
 
 
-def draw(report: Report, path: str) -> None:
+def draw(report: Facts, path: str) -> None:
     """A picture of the table; its format follows the name of the file.
 
     On the left the use that is made of the processor, on the right what a user gets of it.
     """
+    results = report["results"]
     figure_class = import_extra("matplotlib.figure", "plot", "--plot").Figure
-    rows = report["results"]
-    places = np.arange(len(rows), dtype=float)
-    figure = figure_class(figsize=(10.5, 2 + 0.72 * len(rows)), dpi=150, layout="constrained")
+    figure = figure_class(figsize=(10.5, 2 + 0.72 * len(results)), dpi=150, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     use, gain = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
-    _draw_use(use, places, rows, report["isa"])
-    _draw_gain(gain, places, rows)
+    _draw_use(use, results, report["isa"])
+    _draw_gain(gain, results)
     use.invert_yaxis()
     for axes in (use, gain):
         axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(length=0, colors=_INK)
-        axes.grid(axis="x", color=_GRID, lw=0.8)
+        axes.tick_params(length=0, colors=INK)
+        axes.grid(axis="x", color=GRID, lw=0.8)
         axes.set_axisbelow(True)
-    count = "1 thread" if report["threads"] == 1 else f"{report['threads']} threads"
-    title = f"Training speed on {report['processor']}, {count}"
-    figure.suptitle(title, weight="bold", color=_INK)
+    title = f"Training speed on {report['processor']}, {count_threads(report['threads'])}"
+    figure.suptitle(title, weight="bold", color=INK)
     figure.savefig(path)
 
 
-def _draw_use(axes: Any, places: Floats, rows: Sequence[Row], isa: str) -> None:
+def _draw_use(axes: Any, results: Sequence[Facts], isa: str) -> None:
     """Bars of GFLOP/s, in percent of the peak where that is known."""
-    has_peak = all(row["percent_of_peak"] is not None for row in rows)
-    engine = [row["percent_of_peak"] if has_peak else row["gflops"] for row in rows]
-    numpy = [value / row["speedup_over_numpy"] for value, row in zip(engine, rows, strict=True)]
-    sides = ((-0.19, engine, _ENGINE, f"fastnn ({isa})"), (0.19, numpy, _NUMPY, "NumPy loop"))
-    for shift, values, colour, label in sides:
-        axes.barh(places + shift, values, 0.36, color=colour, label=label)
-        for place, value in zip(places + shift, values, strict=True):
-            text = f"{value:.0f}%" if has_peak else f"{value:.0f}"
-            _note(axes, text, (value, place), (4, 0), va="center", size=9, color=_INK)
-    names = [f"{row['workload']}\n{row['network']}, batch {row['batch_size']}" for row in rows]
+    has_peak = all(result["percent_of_peak"] is not None for result in results)
+    places = np.arange(len(results), dtype=float)
+    engine = np.array([result["percent_of_peak" if has_peak else "gflops"] for result in results])
+    numpy = engine / [result["speedup_over_numpy"] for result in results]
+    sides = {f"fastnn ({isa})": (-0.19, engine, _ENGINE), "NumPy loop": (0.19, numpy, _NUMPY)}
+    for label, (shift, values, colour) in sides.items():
+        bars = axes.barh(places + shift, values, 0.36, color=colour, label=label)
+        axes.bar_label(bars, fmt="%.0f" + "%%" * has_peak, padding=4, size=9, color=INK)
+    names = [f"{one['workload']}\n{one['network']}, batch {one['batch_size']}" for one in results]
     axes.set_yticks(places, names, size=9)
+    axes.set_xlabel("GFLOP/s", color=INK)
     if has_peak:
+        peak = f"{results[0]['peak_gflops']:.0f} GFLOP/s"
+        axes.set_xlabel(f"% of a core's multiply-add peak, {peak}", color=INK)
         axes.set_xlim(0, 110)
-        axes.axvline(100, color=_INK, lw=1)
-        peak = f"% of a core's multiply-add peak, {rows[0]['peak_gflops']:.0f} GFLOP/s"
-    axes.set_xlabel(peak if has_peak else "GFLOP/s", color=_INK)
+        axes.axvline(100, color=INK, lw=1)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
 
 
-def _draw_gain(axes: Any, places: Floats, rows: Sequence[Row]) -> None:
+def _draw_gain(axes: Any, results: Sequence[Facts]) -> None:
     """Dots for the ratio of the times, with the figures of the engine below."""
-    gains = [row["speedup_over_numpy"] for row in rows]
-    axes.hlines(places, 1, gains, color=_ENGINE, lw=2)
-    axes.plot(gains, places, "o", color=_ENGINE, ms=8)
-    for place, value, row in zip(places, gains, rows, strict=True):
-        text = f"{significant(value)} ×"
-        _note(axes, text, (value, place), (9, 0), va="center", weight="bold", color=_INK)
-        figures = f"{significant(row['us_per_step'])} µs a step, "
-        figures += f"{row['samples_per_second']:,.0f} samples/s"
-        _note(axes, figures, (1, place), (4, -9), va="top", size=8, color=_FAINT)
-    axes.axvline(1, color=_INK, lw=1)
+    gains = [result["speedup_over_numpy"] for result in results]
+    for place, (gain, result) in enumerate(zip(gains, results, strict=True)):
+        axes.hlines(place, 1, gain, color=_ENGINE, lw=2)
+        axes.plot(gain, place, "o", color=_ENGINE, ms=8)
+        style: Facts = {
+            "textcoords": "offset points",
+            "va": "center",
+            "weight": "bold",
+            "color": INK,
+        }
+        axes.annotate(f"{significant(gain)} ×", (gain, place), (9, 0), **style)
+        style |= {"va": "top", "size": 8, "weight": "normal", "color": FAINT}
+        rate = f"{result['samples_per_second']:,.0f} samples/s"
+        text = f"{significant(result['us_per_step'])} µs a step, {rate}"
+        axes.annotate(text, (1, place), (4, -9), **style)
+    axes.axvline(1, color=INK, lw=1)
     axes.set_xlim(0, 1.3 * max(2.0, *gains))
-    axes.set_xlabel("times as fast as the NumPy loop", color=_INK)
-
-
-def _note(axes: Any, text: str, place: Any, offset: tuple[int, int], **style: Any) -> None:
-    """Text beside a point, at an offset in points."""
-    axes.annotate(text, place, offset, textcoords="offset points", **style)
+    axes.set_xlabel("times as fast as the NumPy loop", color=INK)

@@ -3,17 +3,11 @@
 Both are relative to the reference on the same network and data, on this machine, so they
 mean something anywhere. Agreement is against the reference in float64, the nearest thing
 to the truth at hand; time is against it in the network's own dtype.
-
-NumPy's BLAS takes its number of threads from the environment when it is loaded. To give
-both sides the same number, the timing runs in a process of its own: this module.
 """
 
 from __future__ import annotations
 
 import math
-import pickle
-import subprocess
-import sys
 import time
 from functools import partial
 from typing import Any
@@ -21,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import contest
 from ..model import Sequential
+from . import contest
+from .workloads import relative_error
 
 Array = NDArray[Any]
 
@@ -35,43 +30,24 @@ _MOST_STEPS = 1000  # of which rows are handed over
 def gradient_error(model: Sequential, X: Array, y: Array, loss: Any) -> float:
     """‖g - g₆₄‖ / ‖g₆₄‖ of the model's gradient at its present parameters.
 
-    Parameters
-    ----------
-    model : Sequential
-        Built; it is not changed.
-    X, y : ndarray
-        Rows of inputs and targets, as for ``Sequential.loss_and_gradient``.
-    loss : str or loss object
-
-    Returns
-    -------
-    float
-        The norm of the difference from the gradient of the NumPy reference in float64,
-        relative to the norm of the latter; 0 if both are zero.
+    g₆₄ is that of the NumPy reference in float64. Arguments are those of
+    ``Sequential.loss_and_gradient``; the model is built, and is not changed.
     """
     config = model.get_config() | {"dtype": "float64"}
     reference = Sequential.from_config(config, engine="numpy")
     reference.parameters = model.parameters.astype(np.float64)
-    _, exact = reference.loss_and_gradient(X, y, loss=loss)
-    _, gradient = model.loss_and_gradient(X, y, loss=loss)
-    difference = float(np.linalg.norm(gradient - exact))
-    return difference / float(np.linalg.norm(exact)) if difference else 0.0
+    gradient, exact = (one.loss_and_gradient(X, y, loss=loss)[1] for one in (model, reference))
+    return relative_error(gradient, exact)
 
 
 def speedup(
-    model: Sequential,
-    X: Array,
-    y: Array,
-    *,
-    threads: int,
-    batch_size: int,
-    seconds: float = 0.7,
-    **recipe: Any,
+    model: Sequential, X: Array, y: Array, *, batch_size: int, seconds: float = 0.7, **recipe: Any
 ) -> float:
     """How many times faster the model's engine trains than the NumPy reference.
 
-    Both train fresh copies of the model on the same batches, by turns, so that a busy
-    moment of the machine meets both; the fastest of many short runs of each counts.
+    Both train fresh copies of the model on the same batches, by turns; the fastest of many
+    short runs of each counts. They live in one process, in which NumPy's BLAS has the engine's
+    number of threads.
 
     Parameters
     ----------
@@ -79,68 +55,44 @@ def speedup(
         Built; it is not changed.
     X, y : ndarray
         Training rows; as many are used as the reference takes in a fiftieth of a second.
-    threads : int
-        Of both sides.
     batch_size, **recipe
-        ``loss`` and ``optimizer``, all as for ``Sequential.fit``.
+        ``loss``, ``optimizer`` and a number of ``threads``, all as for ``Sequential.fit``.
     seconds : float
         Roughly how long to measure. A single step of the reference may take longer.
-
-    Returns
-    -------
-    float
-        Time of the reference / time of the engine.
     """
-    rows = slice(0, _MOST_STEPS * batch_size)
-    task = {
-        "config": model.get_config(),
-        "engine": model.engine,
-        "X": X[rows],
-        "y": y[rows],
-        "recipe": recipe | {"batch_size": batch_size, "threads": threads},
-        "seconds": seconds,
-    }
-    found = subprocess.run(
-        [sys.executable, "-P", "-m", __name__],
-        input=pickle.dumps(task),
-        capture_output=True,
-        env=contest.environment(threads),
-        check=False,
-    )
-    if found.returncode != 0:
-        raise RuntimeError(f"the comparison with NumPy failed:\n{found.stderr.decode()}")
-    return float(found.stdout)
+    rows, names = slice(0, _MOST_STEPS * batch_size), ("numpy", model.engine)
+    recipe["batch_size"], threads = batch_size, recipe["threads"]
+    task = {"config": model.get_config(), "engines": names, "recipe": recipe}
+    task |= {"X": X[rows], "y": y[rows]}
+    program = ["-P", "-m", __name__]
+
+    def turn(engine: str) -> float:
+        return float(both.run(engine=engine, steps=steps, runs=_RUNS)["seconds"])
+
+    with contest.Contestant("the comparison with NumPy", program, task, threads=threads) as both:
+        trials = [both.run(engine="numpy", steps=1, runs=1)["seconds"] for _ in range(3)]
+        steps = max(1, round(_RUN / min(trials)))
+        runs = {name: partial(turn, name) for name in names}
+        best = contest.by_turns(runs, seconds, _TURNS, threads)
+    return best["numpy"] / best[model.engine]
 
 
-def _measure(
-    *,
-    config: dict[str, Any],
-    engine: str,
-    X: Array,
-    y: Array,
-    recipe: dict[str, Any],
-    seconds: float,
-) -> float:
-    copies = [Sequential.from_config(config, engine=name) for name in ("numpy", engine)]
-    batch_size = recipe["batch_size"]
+def _prepare(config: Any, engines: Any, recipe: Any, X: Array, y: Array) -> contest.Prepared:
+    models = {name: Sequential.from_config(config, engine=name) for name in engines}
 
-    def run(copy: Sequential, steps: int) -> float:
-        rows = min(steps * batch_size, len(X))
-        epochs = math.ceil(steps * batch_size / rows)
-        start = time.perf_counter()
-        copy.fit(X[:rows], y[:rows], epochs=epochs, **recipe)
-        return time.perf_counter() - start
+    def run(engine: str, steps: int, runs: int) -> dict[str, Any]:
+        rows = min(steps * recipe["batch_size"], len(X))
+        epochs, best = math.ceil(steps * recipe["batch_size"] / rows), math.inf
+        for _ in range(runs):
+            start = time.perf_counter()
+            models[engine].fit(X[:rows], y[:rows], epochs=epochs, **recipe)
+            best = min(best, time.perf_counter() - start)
+        return {"seconds": best}
 
-    for copy in copies:
-        run(copy, 1)
-    steps = max(1, round(_RUN / min(run(copies[0], 1) for _ in range(3))))
-    turns = {
-        copy.engine: partial(lambda copy: min(run(copy, steps) for _ in range(_RUNS)), copy)
-        for copy in copies
-    }
-    best = contest.by_turns(turns, seconds, _TURNS, recipe["threads"])
-    return best["numpy"] / best[engine]
+    for engine in engines:
+        run(engine, 1, 1)
+    return {}, run
 
 
 if __name__ == "__main__":
-    print(_measure(**pickle.load(sys.stdin.buffer)))
+    contest.serve(_prepare)

@@ -10,16 +10,15 @@ vectors; and it keeps moments in units of 1 - beta, which saves two passes over 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from itertools import pairwise
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import contest
 from ..optimizers import SGD, Adam
-from .workloads import WORKLOADS, Workload, agreement, reference
+from . import contest
+from .workloads import WORKLOADS, Workload, agreement
 
 Array = NDArray[Any]
 
@@ -30,16 +29,14 @@ class _Batch:
     def __init__(self, workload: Workload, rows: int) -> None:
         self.rows = rows
         shapes = [(rows, size) for size in workload.sizes]
-        self.activations = [np.empty(shape, workload.dtype) for shape in shapes]
-        self.deltas = [np.empty(shape, workload.dtype) for shape in shapes]
-        self.slopes = [np.empty(shape, workload.dtype) for shape in shapes]
+        self.activations, self.deltas, self.slopes = (
+            [np.empty(shape, workload.dtype) for shape in shapes] for _ in range(3)
+        )
         self.column = np.empty((rows, 1), workload.dtype)
         self.ones = np.ones(rows, workload.dtype)
         self.range = np.arange(rows)
         is_mse = workload.loss == "mse"
-        self.target: Array = (
-            np.empty(shapes[-1], workload.dtype) if is_mse else np.empty(rows, np.int64)
-        )
+        self.target: Array = np.empty_like(self.deltas[-1]) if is_mse else np.zeros(rows, np.int64)
 
 
 class NumpyPeer:
@@ -50,12 +47,8 @@ class NumpyPeer:
     workload : Workload
         With plain Adam, or SGD with or without momentum; relu, tanh or sigmoid.
     parameters : ndarray, optional
-        Flat, ordered as ``Sequential.parameters``; the workload's first ones by default.
-
-    Attributes
-    ----------
-    parameters : ndarray
-        Flat; changed in place.
+        Flat, ordered as ``Sequential.parameters``; the workload's first ones by default. The
+        attribute of that name changes in place.
     """
 
     def __init__(self, workload: Workload, parameters: Array | None = None) -> None:
@@ -66,40 +59,21 @@ class NumpyPeer:
             raise TypeError("the NumPy loop takes a constant learning rate")
         self.workload, self.rate = workload, rate
         self.parameters = parameters.astype(workload.dtype)
-        self.flat_gradient = np.zeros_like(self.parameters)
-        self.scratch = np.empty_like(self.parameters)
-        self.layers = self._views(self.parameters)
-        self.gradients = self._views(self.flat_gradient)
-        self.batches: dict[int, _Batch] = {}
+        self.flat_gradient, self.scratch = (np.zeros_like(self.parameters) for _ in range(2))
+        self.layers = workload.views(self.parameters)
+        self.gradients = workload.views(self.flat_gradient)
+        self._batch = cache(partial(_Batch, workload))
         self.number = np.dtype(workload.dtype).type  # a Python float would be converted each time
-        self.reset_state()
-
-    def reset_state(self) -> None:
-        """Start the optimizer afresh."""
+        self.zero, self.one = self.number(0), self.number(1)
         self.step = 0
         self.moments = (np.zeros_like(self.parameters), np.zeros_like(self.parameters))
 
-    def _views(self, flat: Array) -> list[tuple[Array, Array]]:
-        views, start = [], 0
-        for inputs, outputs in pairwise(self.workload.sizes):
-            stop = start + inputs * outputs
-            views.append((flat[start:stop].reshape(inputs, outputs), flat[stop : stop + outputs]))
-            start = stop + outputs
-        return views
-
-    def _batch(self, rows: int) -> _Batch:
-        if rows not in self.batches:
-            self.batches[rows] = _Batch(self.workload, rows)
-        return self.batches[rows]
-
-    # ------------------------------------------------------------------ use
-
-    def fit(self, X: Array, y: Array, epochs: int, seed: int = 0) -> float:
+    def fit(self, X: Array, y: Array, epochs: int) -> float:
         """Train from the present parameters; return the mean loss of the last epoch."""
-        self.reset_state()
-        rng = np.random.default_rng(seed)
-        order = np.arange(len(X))
-        loss = 0.0
+        self.step = 0
+        for moment in self.moments:
+            moment[...] = 0
+        rng, order, loss = np.random.default_rng(0), np.arange(len(X)), 0.0
         for _ in range(epochs):
             rng.shuffle(order)
             loss = self.epoch(X, y, order)
@@ -119,24 +93,22 @@ class NumpyPeer:
             self._update()
         return total / len(order)
 
-    def gradient(self, X: Array, y: Array) -> tuple[float, Array]:
-        """The loss over all rows as one batch, and its flat gradient."""
+    def gradient(self, X: Array, y: Array) -> Array:
+        """The flat gradient of the loss over all rows as one batch."""
         batch = self._batch(len(X))
         batch.activations[0][...] = X
         batch.target[...] = y
         self._forward(batch, batch.activations[0])
-        return self._backward(batch), self.flat_gradient.copy()
+        self._backward(batch)
+        return self.flat_gradient.copy()
 
     def predict(self, X: Array) -> Array:
         """The output of the network (n, outputs)."""
         batch = self._batch(len(X))
         self._forward(batch, X)
         if self.workload.loss == "cross_entropy":
-            self._shift(batch)
-            self._normalise(batch)
+            self._softmax(batch)
         return batch.activations[-1].copy()
-
-    # ------------------------------------------------------------------ the step
 
     def _forward(self, batch: _Batch, X: Array) -> None:
         """Set the activations after X; the last layer's are left without its softmax."""
@@ -152,39 +124,37 @@ class NumpyPeer:
         """z = f(z)."""
         match self.workload.activation:
             case "relu":
-                np.maximum(z, self.number(0), out=z)
+                np.maximum(z, self.zero, out=z)
             case "tanh":
                 np.tanh(z, out=z)
             case "sigmoid":
                 np.negative(z, out=z)
                 np.exp(z, out=z)
-                np.add(z, self.number(1), out=z)
+                np.add(z, self.one, out=z)
                 np.reciprocal(z, out=z)
 
     def _slope(self, y: Array, out: Array) -> None:
         """Set ``out`` to f′ from y = f(z)."""
         match self.workload.activation:
             case "relu":
-                np.greater(y, self.number(0), out=out)
+                np.greater(y, self.zero, out=out)
             case "tanh":
                 np.multiply(y, y, out=out)
-                np.subtract(self.number(1), out, out=out)
+                np.subtract(self.one, out, out=out)
             case "sigmoid":
-                np.subtract(self.number(1), y, out=out)
+                np.subtract(self.one, y, out=out)
                 np.multiply(out, y, out=out)
 
-    def _shift(self, batch: _Batch) -> None:
-        """Subtract the largest logit of each row, so that the exponentials are finite."""
-        z = batch.activations[-1]
-        np.maximum.reduce(z, axis=1, keepdims=True, out=batch.column)
-        np.subtract(z, batch.column, out=z)
-
-    def _normalise(self, batch: _Batch) -> None:
-        """Turn logits into probabilities; ``column`` gets the sums of their exponentials."""
-        z = batch.activations[-1]
+    def _softmax(self, batch: _Batch) -> Array:
+        """Turn logits into probabilities; return the targets', from which the largest was taken."""
+        z, column = batch.activations[-1], batch.column
+        np.maximum.reduce(z, axis=1, keepdims=True, out=column)
+        np.subtract(z, column, out=z)
+        right: Array = z[batch.range, batch.target]
         np.exp(z, out=z)
-        np.add.reduce(z, axis=1, keepdims=True, out=batch.column)
-        np.divide(z, batch.column, out=z)
+        np.add.reduce(z, axis=1, keepdims=True, out=column)
+        np.divide(z, column, out=z)
+        return right
 
     def _loss(self, batch: _Batch) -> float:
         """The mean loss; sets the last delta to its derivative by z."""
@@ -194,11 +164,9 @@ class NumpyPeer:
             loss = float(np.vdot(delta, delta)) / delta.size
             np.multiply(delta, self.number(2 / delta.size), out=delta)
             return loss
-        self._shift(batch)
-        right = output[batch.range, batch.target]
-        self._normalise(batch)
+        right = self._softmax(batch)
         np.log(batch.column, out=batch.column)
-        output[batch.range, batch.target] -= self.number(1)
+        output[batch.range, batch.target] -= self.one
         np.multiply(output, self.number(1 / batch.rows), out=delta)
         return float(batch.column.sum() - right.sum()) / batch.rows
 
@@ -219,49 +187,36 @@ class NumpyPeer:
     def _update(self) -> None:
         """One step of the workload's optimizer on the whole vector."""
         self.step += 1
-        if isinstance(self.workload.optimizer, SGD):
-            self._sgd(self.workload.optimizer)
+        (first, second), gradient, scratch = self.moments, self.flat_gradient, self.scratch
+        rule = self.workload.optimizer
+        if isinstance(rule, SGD):  # v = momentum · v + g; p -= rate · v
+            np.multiply(first, self.number(rule.momentum), out=first)
+            np.add(first, gradient, out=first)
+            np.multiply(first, self.number(self.rate), out=scratch)
         else:
-            assert isinstance(self.workload.optimizer, Adam)
-            self._adam(self.workload.optimizer)
-
-    def _sgd(self, rule: SGD) -> None:
-        """v = momentum · v + g; p -= rate · v."""
-        velocity, _ = self.moments
-        np.multiply(velocity, self.number(rule.momentum), out=velocity)
-        np.add(velocity, self.flat_gradient, out=velocity)
-        np.multiply(velocity, self.number(self.rate), out=self.scratch)
-        np.subtract(self.parameters, self.scratch, out=self.parameters)
-
-    def _adam(self, rule: Adam) -> None:
-        """Adam with m / (1 - beta_1) and v / (1 - beta_2) for moments.
-
-        rate · m̂ / (√v̂ + ε) is then factor · m / (√v + shift), with the corrections of the
-        bias and both units in two numbers.
-        """
-        first, second = self.moments
-        rest_1, rest_2 = 1 - rule.beta_1, 1 - rule.beta_2
-        root = ((1 - rule.beta_2**self.step) / rest_2) ** 0.5
-        factor = self.rate * rest_1 / (1 - rule.beta_1**self.step) * root
-        np.multiply(first, self.number(rule.beta_1), out=first)
-        np.add(first, self.flat_gradient, out=first)
-        np.multiply(second, self.number(rule.beta_2), out=second)
-        np.multiply(self.flat_gradient, self.flat_gradient, out=self.scratch)
-        np.add(second, self.scratch, out=second)
-        np.sqrt(second, out=self.scratch)
-        np.add(self.scratch, self.number(rule.epsilon * root), out=self.scratch)
-        np.divide(first, self.scratch, out=self.scratch)
-        np.multiply(self.scratch, self.number(factor), out=self.scratch)
-        np.subtract(self.parameters, self.scratch, out=self.parameters)
+            # With m / (1 - beta_1) and v / (1 - beta_2) for moments, rate · m̂ / (√v̂ + ε) is
+            # factor · m / (√v + shift): two numbers hold the corrections of bias and units.
+            assert isinstance(rule, Adam)
+            root = ((1 - rule.beta_2**self.step) / (1 - rule.beta_2)) ** 0.5
+            factor = self.rate * (1 - rule.beta_1) / (1 - rule.beta_1**self.step) * root
+            np.multiply(first, self.number(rule.beta_1), out=first)
+            np.add(first, gradient, out=first)
+            np.multiply(second, self.number(rule.beta_2), out=second)
+            np.multiply(gradient, gradient, out=scratch)
+            np.add(second, scratch, out=second)
+            np.sqrt(second, out=scratch)
+            np.add(scratch, self.number(rule.epsilon * root), out=scratch)
+            np.divide(first, scratch, out=scratch)
+            np.multiply(scratch, self.number(factor), out=scratch)
+        np.subtract(self.parameters, scratch, out=self.parameters)
 
 
-def _prepare(workload: str, dtype: str) -> tuple[dict[str, Any], Callable[..., dict[str, Any]]]:
+def _prepare(workload: str, dtype: str) -> contest.Prepared:
     """What the process that ``fastnn bench`` starts does: check the gradient, then be timed."""
     case = WORKLOADS[workload]._replace(dtype=dtype)
     peer = NumpyPeer(case)
     first = peer.parameters.copy()
-    rows = reference(case)
-    error = agreement(case, peer.gradient(rows.X, rows.y)[1], "the NumPy loop")
+    error = agreement(case, peer.gradient, "the NumPy loop")
     X, y = case.data()
 
     def run(epochs: int) -> dict[str, Any]:

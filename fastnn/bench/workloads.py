@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
-from ..kernels.loader import load as load_engine
 from ..layers import Dense
 from ..model import Sequential
 from ..optimizers import SGD, Adam, Optimizer
@@ -34,9 +33,8 @@ BOUNDS = {"float32": 1e-5, "float64": 1e-12}
 #: Where float32 itself is what hurts: so many times the error of plain NumPy in the same dtype.
 TIMES_NUMPY = 8.0
 
-#: Rows with a z this near a kink are left out: rounding would choose their derivative.
+#: Rows with a z this near the kink of relu are left out: rounding would choose their derivative.
 _MARGIN = 1e-4
-_KINKED = ("relu",)
 
 
 class Workload(NamedTuple):
@@ -52,9 +50,14 @@ class Workload(NamedTuple):
     dtype: str = "float32"
 
     @property
-    def last_activation(self) -> str:
-        """The activation that the loss wants."""
-        return "softmax" if self.loss == "cross_entropy" else "identity"
+    def network(self) -> str:
+        """As "784-128-10 relu"."""
+        return f"{'-'.join(map(str, self.sizes))} {self.activation}"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How to train it, for ``Sequential.fit``."""
+        return {name: getattr(self, name) for name in ("loss", "optimizer", "batch_size")}
 
     @property
     def steps(self) -> int:
@@ -71,7 +74,7 @@ class Workload(NamedTuple):
         """Floating-point operations in the matrix products of one whole batch.
 
         Two for each weight and row, three times: forward, weight gradient, and delta, which
-        the first layer does not need. Activations and the update are not counted.
+        the first layer does not need.
         """
         products = [inputs * outputs for inputs, outputs in pairwise(self.sizes)]
         return 2 * self.batch_size * (3 * sum(products) - products[0])
@@ -80,6 +83,15 @@ class Workload(NamedTuple):
     def epoch_flops(self) -> float:
         """``flops`` of all the rows."""
         return self.flops / self.batch_size * self.rows
+
+    def views(self, flat: Array) -> list[tuple[Array, Array]]:
+        """(W, b) of each layer in a vector ordered as ``Sequential.parameters``."""
+        views, start = [], 0
+        for inputs, outputs in pairwise(self.sizes):
+            stop = start + inputs * outputs
+            views.append((flat[start:stop].reshape(inputs, outputs), flat[stop : stop + outputs]))
+            start = stop + outputs
+        return views
 
     def data(self) -> tuple[Array, Array]:
         """X (rows, inputs) in the dtype; y (rows, outputs) in it, or labels (rows,)."""
@@ -95,18 +107,11 @@ class Workload(NamedTuple):
         return X.astype(self.dtype, copy=False), y
 
     def model(self, engine: str = "auto") -> Sequential:
-        """The network with its first parameters, in an engine.
-
-        Biases are not zero, so that the check of the gradient sees them.
-        """
-        hidden = [Dense(units, self.activation) for units in self.sizes[1:-1]]
-        model = Sequential(
-            [*hidden, Dense(self.sizes[-1], self.last_activation)],
-            input_size=self.sizes[0],
-            dtype=self.dtype,
-            seed=0,
-            engine=engine,
-        )
+        """The network with its first parameters; no bias is zero, so that the check sees them."""
+        inputs, *hidden, outputs = self.sizes
+        layers = [Dense(units, self.activation) for units in hidden]
+        layers.append(Dense(outputs, "softmax" if self.loss == "cross_entropy" else "identity"))
+        model = Sequential(layers, input_size=inputs, dtype=self.dtype, seed=0, engine=engine)
         rng = np.random.default_rng(0)
         model.weights = [
             (weight, (0.1 * rng.standard_normal(weight.shape[1:])).astype(self.dtype))
@@ -115,29 +120,24 @@ class Workload(NamedTuple):
         return model
 
 
+_CE = "cross_entropy"
+
 #: In the order of their size.
 WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload("fit1d", (1, 32, 32, 1), "tanh", "mse", 32, Adam(1e-3), 1024),
-        Workload(
-            "digits3b1b", (784, 16, 16, 10), "sigmoid", "cross_entropy", 32, SGD(0.05, 0.9), 5000
-        ),
-        Workload("mnist128", (784, 128, 10), "relu", "cross_entropy", 128, Adam(1e-3), 12_800),
-        Workload(
-            "tabular", (54, 256, 256, 256, 7), "relu", "cross_entropy", 256, Adam(1e-3), 12_800
-        ),
-        Workload(
-            "wide",
-            (1024, 1024, 1024, 1024, 10),
-            "relu",
-            "cross_entropy",
-            1024,
-            SGD(0.01, 0.9),
-            4096,
-        ),
+        Workload("digits3b1b", (784, 16, 16, 10), "sigmoid", _CE, 32, SGD(0.05, 0.9), 5000),
+        Workload("mnist128", (784, 128, 10), "relu", _CE, 128, Adam(1e-3), 12_800),
+        Workload("tabular", (54, 256, 256, 256, 7), "relu", _CE, 256, Adam(1e-3), 12_800),
+        Workload("wide", (1024, 1024, 1024, 1024, 10), "relu", _CE, 1024, SGD(0.01, 0.9), 4096),
     )
 }
+
+
+def chosen(names: Sequence[str] | None) -> list[Workload]:
+    """The workloads of these names, or all; an unknown name is a ValueError."""
+    return [WORKLOADS[checks.choice("workload", name, WORKLOADS)] for name in names or WORKLOADS]
 
 
 # --------------------------------------------------------------------------- agreement
@@ -147,53 +147,41 @@ class Disagreement(ValueError):
     """A gradient is further from the reference than rounding can take it."""
 
 
-class Reference(NamedTuple):
-    """Rows of a workload, and the gradient on them that everybody must find."""
-
-    X: Array
-    y: Array
-    gradient: NDArray[np.float64]
-
-
 @functools.cache
-def reference(workload: Workload) -> Reference:
-    """One batch away from kinks, and its gradient by the NumPy engine in float64.
+def reference(workload: Workload) -> tuple[Array, Array, Array]:
+    """One batch away from kinks, X and y, and its gradient by the NumPy engine in float64.
 
     The parameters are the first ones, rounded to the workload's dtype.
     """
     X, y = (array[: 3 * workload.batch_size // 2] for array in workload.data())
     exact = workload._replace(dtype="float64").model("numpy")
     exact.parameters = workload.model("numpy").parameters
-    if workload.activation in _KINKED:
-        network = load_engine("numpy").Network(exact.specs, np.float64)
-        network.set_parameters(exact.parameters)
-        passes = network.forward(X.astype(np.float64))[1][:-1]
-        nearest = np.min([np.abs(layer.Z).min(axis=1) for layer in passes], axis=0)
+    if workload.activation == "relu":
+        Y, nearest = X.astype(np.float64), np.full(len(X), np.inf)
+        for weight, bias in workload.views(exact.parameters)[:-1]:
+            Z = Y @ weight + bias
+            nearest, Y = np.minimum(nearest, np.abs(Z).min(axis=1)), np.maximum(Z, 0)
         X, y = X[nearest > _MARGIN], y[nearest > _MARGIN]
     X, y = X[: workload.batch_size], y[: workload.batch_size]
-    return Reference(X, y, exact.loss_and_gradient(X, y, loss=workload.loss)[1])
+    return X, y, exact.loss_and_gradient(X, y, loss=workload.loss)[1]
 
 
 def relative_error(value: Array, truth: Array) -> float:
-    """‖value - truth‖ / ‖truth‖, computed in float64."""
+    """‖value - truth‖ / ‖truth‖, computed in float64; 0 if both are zero."""
     difference = float(np.linalg.norm(np.asarray(value, np.float64) - truth))
     return difference / float(np.linalg.norm(truth)) if difference else 0.0
 
 
-def agreement(workload: Workload, gradient: Array, who: str) -> float:
+def agreement(workload: Workload, gradient_of: Callable[[Array, Array], Array], who: str) -> float:
     """The relative error of a gradient on the rows of ``reference``.
 
     Parameters
     ----------
     workload : Workload
-    gradient : ndarray (parameters,)
-        Flat, ordered as ``Sequential.parameters``; found at the first parameters.
+    gradient_of : callable
+        (X, y) -> the gradient at the first parameters, flat as ``Sequential.parameters``.
     who : str
         Whose gradient it is, for the message.
-
-    Returns
-    -------
-    float
 
     Raises
     ------
@@ -202,19 +190,13 @@ def agreement(workload: Workload, gradient: Array, who: str) -> float:
         of plain NumPy in the workload's dtype.
     """
     X, y, truth = reference(workload)
-    error = relative_error(gradient, truth)
-    if error <= BOUNDS[workload.dtype]:
-        return error
-    plain = workload.model("numpy").loss_and_gradient(X, y, loss=workload.loss)[1]
-    bound = max(BOUNDS[workload.dtype], TIMES_NUMPY * relative_error(plain, truth))
+    error, bound = relative_error(gradient_of(X, y), truth), BOUNDS[workload.dtype]
+    if not error <= bound:
+        plain = workload.model("numpy").loss_and_gradient(X, y, loss=workload.loss)[1]
+        bound = max(bound, TIMES_NUMPY * relative_error(plain, truth))
     if not error <= bound:
         raise Disagreement(
             f"{who} computes a wrong gradient on {workload.name} ({workload.dtype}): relative "
             f"error {error:.1e}, at most {bound:.1e} is rounding; it is not timed"
         )
     return error
-
-
-def chosen(names: Sequence[str] | None) -> list[Workload]:
-    """The workloads of these names, or all; an unknown name is a ValueError."""
-    return [WORKLOADS[checks.choice("workload", name, WORKLOADS)] for name in names or WORKLOADS]

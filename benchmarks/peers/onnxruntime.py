@@ -8,42 +8,31 @@ threads, which spin while they wait. Variants: ``run`` is the call that everybod
 from __future__ import annotations
 
 import numpy as np
-import onnx
+import onnx.parser
 import onnxruntime
-from harness import Inference, Task, serve
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
+
+from . import Inference, Task
+
+VERSION = onnxruntime.__version__
 
 _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 
 def graph(task: Task) -> onnx.ModelProto:
     """Gemm and activation by layer; at the end a softmax if the workload has one."""
-    nodes, constants, name = [], [], "X"
-    for k, (weight, bias) in enumerate(task.layers):
-        constants += [numpy_helper.from_array(weight, f"W{k}")]
-        constants += [numpy_helper.from_array(bias, f"b{k}")]
-        nodes.append(helper.make_node("Gemm", [name, f"W{k}", f"b{k}"], [f"Z{k}"]))
+    workload, nodes, name = task.workload, "", "X"
+    after = [_ACTIVATIONS[workload.activation]] * (len(task.layers) - 1)
+    after.append("Softmax" if workload.loss == "cross_entropy" else "Identity")
+    for k, activation in enumerate(after):
+        nodes += f"Z{k} = Gemm({name}, W{k}, b{k}) Y{k} = {activation}(Z{k}) "
         name = f"Y{k}"
-        if k < len(task.layers) - 1:
-            nodes.append(
-                helper.make_node(_ACTIVATIONS[task.workload.activation], [f"Z{k}"], [name])
-            )
-        elif task.workload.loss == "cross_entropy":
-            nodes.append(helper.make_node("Softmax", [f"Z{k}"], [name], axis=1))
-        else:
-            name = f"Z{k}"
-    sizes = task.workload.sizes
-    model = helper.make_model(
-        helper.make_graph(
-            nodes,
-            task.workload.name,
-            [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["n", sizes[0]])],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", sizes[-1]])],
-            constants,
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,  # that every ONNX Runtime of recent years reads
-    )
+    ends = f"(float[n, {workload.sizes[0]}] X) => (float[n, {workload.sizes[-1]}] {name})"
+    versions = '<ir_version: 8, opset_import: ["": 17]>'  # that every recent ONNX Runtime reads
+    model = onnx.parser.parse_model(f"{versions} {workload.name} {ends} {{ {nodes} }}")
+    for k, layer in enumerate(task.layers):
+        for letter, array in zip("Wb", layer, strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(array, f"{letter}{k}"))
     onnx.checker.check_model(model)
     return model
 
@@ -58,21 +47,17 @@ def inference(task: Task) -> Inference:
     session = onnxruntime.InferenceSession(
         graph(task).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    outputs = [output.name for output in session.get_outputs()]
+    (name,) = (output.name for output in session.get_outputs())
     if task.variant == "run":
         feed = {"X": task.X}
-        return lambda: session.run(outputs, feed)[0]
+        return lambda: session.run([name], feed)[0]
     binding = session.io_binding()
     binding.bind_cpu_input("X", task.X)
     output = np.empty((len(task.X), task.workload.sizes[-1]), np.float32)
-    binding.bind_output(outputs[0], "cpu", 0, np.float32, output.shape, output.ctypes.data)
+    binding.bind_output(name, "cpu", 0, np.float32, output.shape, output.ctypes.data)
 
     def infer() -> np.ndarray:
         session.run_with_iobinding(binding)
         return output
 
     return infer
-
-
-if __name__ == "__main__":
-    serve(None, inference, onnxruntime.__version__)

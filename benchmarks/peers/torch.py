@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from harness import Inference, Task, serve
 from torch import nn
 
 from fastnn import SGD
+
+from . import Inference, Task, Training
+
+VERSION = torch.__version__
+torch.set_num_interop_threads(1)
 
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 _LOSSES = {"mse": nn.functional.mse_loss, "cross_entropy": nn.functional.cross_entropy}
@@ -36,22 +40,16 @@ def network(task: Task) -> nn.Sequential:
     return nn.Sequential(*modules[:-1])
 
 
-class TorchTraining:
+class Peer(Training):
     """Batches by index, one optimizer step each."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.network = network(task)
+    def build(self, task: Task) -> None:
+        self.network, loss = network(task), _LOSSES[task.workload.loss]
         self.first = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.X, self.y = torch.from_numpy(task.X), torch.from_numpy(task.y)
-        loss = _LOSSES[task.workload.loss]
-
-        def loss_of(X: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            return loss(self.network(X), y)
-
-        is_compiled = task.variant == "compile"
-        self.loss_of = torch.compile(loss_of, dynamic=False) if is_compiled else loss_of
-        self.reset()
+        self.loss_of = lambda X, y: loss(self.network(X), y)
+        if task.variant == "compile":
+            self.loss_of = torch.compile(self.loss_of, dynamic=False)
 
     def gradient(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         self.network.zero_grad()
@@ -60,46 +58,31 @@ class TorchTraining:
 
     def reset(self) -> None:
         self.network.load_state_dict(self.first)
-        rule = self.task.workload.optimizer
-        options = {"fused": True} if self.task.variant in ("fused", "compile") else {}
-        parameters = self.network.parameters()
+        rule, kind = self.task.workload.optimizer, torch.optim.SGD
+        options = {} if self.task.variant == "eager" else {"fused": True}
         if isinstance(rule, SGD):
-            options |= {"lr": rule.learning_rate, "momentum": rule.momentum}
-            self.optimizer = torch.optim.SGD(parameters, **options)
+            options["momentum"] = rule.momentum
         else:
-            betas = rule.beta_1, rule.beta_2
-            options |= {"lr": rule.learning_rate, "betas": betas, "eps": rule.epsilon}
-            self.optimizer = torch.optim.Adam(parameters, **options)
+            kind = torch.optim.Adam
+            options |= {"betas": (rule.beta_1, rule.beta_2), "eps": rule.epsilon}
+        self.optimizer = kind(self.network.parameters(), lr=rule.learning_rate, **options)
 
-    def train(self, epochs: int) -> float:
+    def epoch(self) -> float:
         X, y, optimizer, loss_of = self.X, self.y, self.optimizer, self.loss_of
-        for _ in range(epochs):
-            total = torch.zeros(())
-            for rows in torch.randperm(len(X)).split(self.task.workload.batch_size):
-                optimizer.zero_grad(set_to_none=True)
-                loss = loss_of(X[rows], y[rows])
-                loss.backward()
-                optimizer.step()
-                total.add_(loss.detach(), alpha=len(rows))
-            mean = total.item() / len(X)
-        return mean
+        total = torch.zeros(())
+        for rows in torch.randperm(len(X)).split(self.task.workload.batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(X[rows], y[rows])
+            loss.backward()
+            optimizer.step()
+            total.add_(loss.detach(), alpha=len(rows))
+        return total.item() / len(X)
 
 
 def inference(task: Task) -> Inference:
     """A call of the module, with the softmax that the workload has."""
-    module = network(task)
+    module, X = network(task), torch.from_numpy(task.X)
     if task.workload.loss == "cross_entropy":
         module.append(nn.Softmax(dim=1))
     module.eval()
-    X = torch.from_numpy(task.X)
-
-    @torch.inference_mode()
-    def infer() -> torch.Tensor:
-        return module(X)
-
-    return infer
-
-
-if __name__ == "__main__":
-    torch.set_num_interop_threads(1)
-    serve(TorchTraining, inference, torch.__version__)
+    return torch.inference_mode()(lambda: module(X))
