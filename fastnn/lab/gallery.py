@@ -1,29 +1,22 @@
-"""The table of experiments, and the gallery that it makes: pictures and a page of them.
+"""The table of experiments, and what is made of it: pictures, a page of them, docs/gallery.md.
 
-One row for each experiment; a row has pictures, and a picture names the function whose
-result draws it. Functions that several pictures share run once.
+The classes of the results name their pictures; captions are the docstrings of the methods
+that draw. Functions that several pictures share run once.
 """
 
 from __future__ import annotations
 
 import html
+import inspect
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
-from ..kernels.loader import load as load_engine
 from ..errors import import_extra, unknown_name
-from . import style
-from .backprop import chain, nudges
-from .batches import mini_batches
-from .digits import read_digits
-from .functions import architectures, more_examples, random_networks
-from .landscape import learning_rates, real_network, two_weights
-from .minima import stuck_starts
-from .outputs import diabetes, softmax_cross_entropy
-from .solutions import equivalent_solutions
-from .universal import approximation, towers_by_hand
+from ..kernels.loader import load as load_engine
+from . import backprop, curves, descent, digits, landscape, outputs, style, universal
 
 #: How long a frame of an animation stays, and the last one, in milliseconds.
 _FRAME = (120, 2500)
@@ -34,192 +27,43 @@ class Picture(NamedTuple):
 
     file: str  #: "….png", or "….gif" for an animation
     function: Callable[..., Any]
-    caption: str
-    draw: str = "plot"  #: a method of the result; "frames" for an animation
+    draw: Callable[[Any], Any]  #: of the result: its figure, or the frames of an animation
+
+    def texts(self) -> tuple[str, str]:
+        """What is to be seen, and the caption in Markdown, which may be empty."""
+        seen, _, caption = inspect.cleandoc(self.draw.__doc__ or "").partition("\n")
+        return seen.rstrip("."), " ".join(caption.replace("``", "`").split())
 
 
-class Experiment(NamedTuple):
-    """A row of the table."""
+class Experiment:
+    """A title, and the pictures of the results of some functions."""
 
-    title: str
-    rows: str  #: of the list S1 to S16 in docs/gallery.md
-    pictures: tuple[Picture, ...]
+    def __init__(self, title: str, *functions: Callable[..., Any]) -> None:
+        self.title = title
+        self.pictures = [
+            Picture(file, function, draw)
+            for function in functions
+            for file, draw in get_type_hints(function)["return"].pictures.items()
+        ]
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "random-networks": Experiment(
-        "Random networks",
-        "S2",
-        (
-            Picture(
-                "random-networks.png",
-                random_networks,
-                "Twelve networks with random weights. Each computes some function; none is near "
-                "the dashed one.",
-            ),
-        ),
-    ),
-    "more-examples": Experiment(
-        "More and more examples",
-        "S3 S8 S16",
-        (
-            Picture(
-                "more-examples.png",
-                more_examples,
-                "One network that sees ten million examples of a step-like function, each of them "
-                "once, and its learning curve: the sum of squared differences.",
-            ),
-            Picture("more-examples.gif", more_examples, "The same, state by state.", "frames"),
-        ),
-    ),
-    "architectures": Experiment(
-        "Which networks can",
-        "S8",
-        (
-            Picture(
-                "architectures.png",
-                architectures,
-                "One hidden neuron can only rise or fall, so it cannot do both; three can. "
-                "Depth makes the steps steep.",
-            ),
-        ),
-    ),
+    "random-networks": Experiment("Random networks", curves.random_networks),
+    "more-examples": Experiment("More and more examples", curves.more_examples),
+    "architectures": Experiment("Which networks can", curves.architectures),
     "landscape": Experiment(
         "The loss landscape",
-        "S4 S9 S15",
-        (
-            Picture(
-                "learning-rates.png",
-                learning_rates,
-                "Gradient descent over one weight: too small a learning rate creeps, too large a "
-                "one overshoots, and beyond a limit it runs away.",
-            ),
-            Picture(
-                "two-weights.png",
-                two_weights,
-                "A neuron with two weights and four lakes. Steepest descent ends in the lake that "
-                "its start lies above; momentum crosses some of the ridges.",
-            ),
-            Picture("two-weights.gif", two_weights, "The drops on their way.", "frames"),
-            Picture(
-                "real-network.png",
-                real_network,
-                "Two weights of a trained network, all others fixed: from some starts the two "
-                "never find back.",
-            ),
-            Picture(
-                "batches.png",
-                mini_batches,
-                "A mini-batch's gradient is wrong by 1/√rows, its steps are a little worse and "
-                "cost so much less that the loss falls far sooner.",
-            ),
-            Picture(
-                "stuck-starts.png",
-                stuck_starts,
-                "Every student here could copy its teacher exactly. The narrow ones get caught in "
-                "local minima, the wide ones do not: more weights are easier.",
-            ),
-        ),
+        descent.learning_rates,
+        landscape.two_weights,
+        landscape.real_network,
+        descent.mini_batches,
+        landscape.stuck_starts,
     ),
-    "solutions": Experiment(
-        "Different but equivalent",
-        "S10",
-        (
-            Picture(
-                "solutions.png",
-                equivalent_solutions,
-                "Twenty-five networks from different starts, trained at once: the same where "
-                "there were examples, each its own way outside. The spread says where not to "
-                "believe them.",
-            ),
-        ),
-    ),
-    "towers": Experiment(
-        "Towers",
-        "S1 S11",
-        (
-            Picture(
-                "towers.png",
-                towers_by_hand,
-                "Five sigmoid neurons set by hand make a tower, twenty and a sum make a hill; "
-                "with gentler walls it is smooth.",
-            ),
-            Picture(
-                "approximation.png",
-                approximation,
-                "Enough towers are any function of two variables. A network that learns needs far "
-                "fewer parameters for it.",
-            ),
-        ),
-    ),
-    "digits": Experiment(
-        "Handwritten digits",
-        "S4 S6 S12",
-        (
-            Picture(
-                "digits.png",
-                read_digits,
-                "784-16-16-10: the article's sigmoid network with its squared cost, and the same "
-                "sizes with ReLU, softmax and cross-entropy.",
-            ),
-            Picture(
-                "digits-weights.png",
-                read_digits,
-                "The first layer as pictures of pixels: loose patterns, not the little edges one "
-                "might hope for.",
-                "plot_weights",
-            ),
-            Picture(
-                "digits-noise.png",
-                read_digits,
-                "Random pixels are no digit, but nothing ever taught the networks to say so. The "
-                "modern one is the surer of the two.",
-                "plot_noise",
-            ),
-            Picture("digits.gif", read_digits, "The first layer while it learns.", "frames"),
-        ),
-    ),
-    "backprop": Experiment(
-        "Backpropagation, opened",
-        "S5 S13 S14",
-        (
-            Picture(
-                "backprop-chain.png",
-                chain,
-                "One neuron in each layer, one example: ∂C/∂w = a⁽ᴸ⁻¹⁾ σ′(z) 2(a - y), and what is "
-                "passed on to the layer below.",
-            ),
-            Picture(
-                "backprop-nudges.png",
-                nudges,
-                "Each digit wants its own neuron up and the others down, and passes its wishes on "
-                "to the layer before. Their average is the gradient.",
-            ),
-            Picture(
-                "backprop-column.png",
-                nudges,
-                "The gradient as one column: the sign says up or down, the size says what matters.",
-                "plot_column",
-            ),
-        ),
-    ),
-    "outputs": Experiment(
-        "Classes and numbers",
-        "S3 S6 S7",
-        (
-            Picture(
-                "softmax.png",
-                softmax_cross_entropy,
-                "Softmax gives probabilities; the cross-entropy grows without bound as that of "
-                "the right class falls, and keeps pulling where a squared error gives up.",
-            ),
-            Picture(
-                "diabetes.png",
-                diabetes,
-                "An identity output with the mean squared error, on the diabetes data.",
-            ),
-        ),
-    ),
+    "solutions": Experiment("Different but equivalent", curves.equivalent_solutions),
+    "towers": Experiment("Towers", universal.towers_by_hand, universal.approximation),
+    "digits": Experiment("Handwritten digits", digits.read_digits),
+    "backprop": Experiment("Backpropagation, opened", backprop.chain, backprop.nudges),
+    "outputs": Experiment("Classes and numbers", outputs.softmax_cross_entropy, outputs.diabetes),
 }
 
 
@@ -230,7 +74,7 @@ def run(
     arguments: Mapping[Callable[..., Any], Mapping[str, Any]] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Run experiments, write their pictures, and a page that shows them.
+    """Run experiments, write their pictures, and a page that shows them; the files written.
 
     Parameters
     ----------
@@ -238,17 +82,10 @@ def run(
         Of ``EXPERIMENTS``.
     folder : str or path
         Made if it is not there; gets the pictures and ``index.html``.
-    engine : str
-        As for ``Sequential``.
     arguments : mapping, optional
         Function -> keyword arguments, for other than the full size.
     say : callable
         Gets a line for each function that has run.
-
-    Returns
-    -------
-    list of Path
-        The files written, the page last.
 
     Raises
     ------
@@ -266,25 +103,21 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[Callable[..., Any], Any] = {}
     files = []
-    for name in chosen:
-        for picture in EXPERIMENTS[name].pictures:
-            function = picture.function
-            if function not in results:
-                start = time.perf_counter()
-                options = (arguments or {}).get(function, {})
-                results[function] = function(engine=engine, **options)
-                seconds = time.perf_counter() - start
-                say(f"{function.__name__}, {seconds:.1f} s: {results[function].summary()}")
-            draw = getattr(results[function], picture.draw)
-            path = folder / picture.file
-            if path.suffix == ".gif":
-                style.save_gif(draw(), path, _FRAME)
-            else:
-                style.save(draw(), path)
-            files.append(path)
+    for picture in (picture for name in chosen for picture in EXPERIMENTS[name].pictures):
+        function, path = picture.function, folder / picture.file
+        if function not in results:
+            start = time.perf_counter()
+            results[function] = function(engine=engine, **(arguments or {}).get(function, {}))
+            seconds = time.perf_counter() - start
+            say(f"{function.__name__}, {seconds:.1f} s: {results[function].summary()}")
+        drawn = picture.draw(results[function])
+        if path.suffix == ".gif":
+            style.save_gif(drawn, path, _FRAME)
+        else:
+            style.save(drawn, path)
+        files.append(path)
     page = folder / "index.html"
-    summaries = {function: result.summary() for function, result in results.items()}
-    page.write_text(_page(chosen, summaries), encoding="utf-8")
+    page.write_text(_html(chosen, results), encoding="utf-8")
     return [*files, page]
 
 
@@ -293,24 +126,51 @@ _STYLE = """body { font: 16px/1.5 system-ui, sans-serif; color: #20262b; max-wid
 figure { margin: 1rem 0 2.5rem } .figures { color: #5b656d; font-size: 0.9em }"""
 
 
-def _page(names: Iterable[str], summaries: Mapping[Callable[..., Any], str]) -> str:
-    """All pictures with their captions and figures, as HTML."""
+def _html(names: Iterable[str], results: Mapping[Callable[..., Any], Any]) -> str:
+    """All pictures with their captions and figures."""
     lines = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width">',
         f"<title>fastnn lab</title><style>{_STYLE}</style></head><body>",
         "<h1>The learning lab</h1>",
     ]
+    told = set()
     for name in names:
-        experiment = EXPERIMENTS[name]
-        lines.append(f'<h2 id="{name}">{html.escape(experiment.title)}</h2>')
-        told = set()
-        for picture in experiment.pictures:
-            caption = html.escape(picture.caption)
-            lines.append(f'<figure><img src="{picture.file}" alt="{caption}"><figcaption>{caption}')
+        lines.append(f'<h2 id="{name}">{html.escape(EXPERIMENTS[name].title)}</h2>')
+        for picture in EXPERIMENTS[name].pictures:
+            seen, caption = (html.escape(text.replace("`", "")) for text in picture.texts())
+            lines.append(f'<figure><img src="{picture.file}" alt="{seen}"><figcaption>')
+            lines.append(caption or seen)
             if picture.function not in told:
                 told.add(picture.function)
-                figures = html.escape(summaries[picture.function])
+                figures = html.escape(results[picture.function].summary())
                 lines.append(f'<div class="figures">{figures}</div>')
             lines.append("</figcaption></figure>")
     return "\n".join([*lines, "</body></html>", ""])
+
+
+def markdown() -> str:
+    """All pictures with their captions, for docs/gallery.md."""
+    parts = []
+    for name, experiment in EXPERIMENTS.items():
+        parts.append(f"## {experiment.title}")
+        for picture in experiment.pictures:
+            seen, caption = picture.texts()
+            parts.append(f"![{seen}](gallery/{picture.file})")
+            if caption:
+                caption += f" (`lab.{picture.function.__name__}`)"
+                parts.append(textwrap.fill(caption, 100, break_on_hyphens=False))
+        program = f"examples/lab/{name.replace('-', '_')}.py"
+        parts.append(f"Try it: [{program}](../{program})")
+    return "\n\n".join(parts)
+
+
+def write_gallery(page: str | Path) -> None:
+    """Put ``markdown()`` between the two markers of a page."""
+    page = Path(page)
+    start, end = "<!-- pictures -->", "<!-- /pictures -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{page} has no {start} and {end} to write between")
+    page.write_text(f"{before}{start}\n\n{markdown()}\n\n{end}{after}", encoding="utf-8")

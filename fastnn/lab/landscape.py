@@ -1,34 +1,31 @@
-"""The loss as a landscape over the weights, and how descent finds its way down (S4, S9).
+"""The loss as a landscape over the weights, and where descent gets caught.
 
-Three views: one weight, where the learning rate is everything; two weights, where a path
-of steepest descent ends in the lake that its start lies above; and two weights out of a
-real network, all others held fixed. Losses and derivatives are the model's, updates the
-optimizer's; only the choice of which weights may move is made here.
+Two weights, where a path of steepest descent ends in the lake that its start lies above;
+two weights out of a real network, all others held fixed; and many weights, with which
+fewer starts get caught. Losses and derivatives are the model's, updates the optimizer's;
+only the choice of which weights may move is made here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import checks, kernels
 from ..model import Sequential
 from ..optimizers import SGD, Adam, Optimizer
 from ..schedules import CosineDecay
 from . import style, targets
-from .networks import Course, network
-
-Array = NDArray[Any]
+from .networks import at_each, fit_all, network, trajectory
+from .result import Array, Result
 
 
 def loss_surface(
     model: Sequential, X: Array, y: Array, loss: str, free: Sequence[int], axes: Sequence[Array]
 ) -> Array:
-    """The loss over a grid of two parameters, all others as they are.
+    """The loss over a grid of two parameters, all others as they are, (rows, columns).
 
     Parameters
     ----------
@@ -40,21 +37,19 @@ def loss_surface(
         Places in ``model.parameters``.
     axes : two arrays, (columns,) and (rows,)
         The values of the first and of the second.
-
-    Returns
-    -------
-    ndarray (rows, columns)
     """
     before = model.parameters
-    surface = np.empty((len(axes[1]), len(axes[0])))
-    parameters = before.copy()
-    for row, second in enumerate(axes[1]):
-        for column, first in enumerate(axes[0]):
-            parameters[list(free)] = first, second
-            model.parameters = parameters
-            surface[row, column] = model.evaluate(X, y, loss)
+
+    def points() -> Iterator[Array]:
+        parameters = before.copy()
+        for second in axes[1]:
+            for first in axes[0]:
+                parameters[list(free)] = first, second
+                yield parameters
+
+    losses = at_each(model, points(), lambda: model.evaluate(X, y, loss))
     model.parameters = before
-    return surface
+    return losses.reshape(len(axes[1]), len(axes[0]))
 
 
 def descend(
@@ -66,7 +61,7 @@ def descend(
     optimizer: Optimizer,
     steps: int,
 ) -> Array:
-    """Descend over some of the parameters while the others stay as they are.
+    """Descend over some of the parameters; the path, its start included, (steps + 1, len(free)).
 
     Parameters
     ----------
@@ -79,11 +74,6 @@ def descend(
     optimizer : Optimizer
         With a constant rate.
     steps : int
-
-    Returns
-    -------
-    ndarray (steps + 1, len(free))
-        The path, its start included.
     """
     places = list(free)
     parameters, spec = model.parameters, optimizer.spec()
@@ -102,163 +92,17 @@ def descend(
     return np.array(path)
 
 
-# --------------------------------------------------------------------------- one weight
+class Lakes(Result, pictures=["two-weights.png", "two-weights.gif"]):
+    """Descent on a landscape of two weights that has several minima."""
 
-
-@dataclass(frozen=True, eq=False)
-class LearningRates:
-    """Gradient descent over a single weight, with different learning rates.
-
-    Attributes
-    ----------
-    weights, losses : ndarray (points,)
-        The loss as a function of the weight.
-    curvature : float
-        Its second derivative.
-    minimum : float
-        The weight of the least loss.
-    rates : ndarray (k,)
-    paths : ndarray (k, steps + 1)
-        The weight, from the start on.
-    path_losses : ndarray (k, steps + 1)
-    """
-
-    weights: Array
-    losses: Array
-    curvature: float
-    minimum: float
-    rates: Array
-    paths: Array
-    path_losses: Array
+    axes: tuple[Array, Array]  #: values of w₁ (columns) and of w₂ (rows)
+    surface: Array  #: (rows, columns), the loss
+    minima: Array  #: (lakes, 2), the deepest first
+    depths: Array  #: (lakes,), the loss there
+    paths: dict[str, Array]  #: "steepest descent" and "momentum 0.9" -> (starts, steps + 1, 2)
+    ends: dict[str, Array]  #: the same -> (starts,) of int: the lake that each path ends in
 
     def summary(self) -> str:
-        """The figures in a sentence."""
-        ends = ", ".join(
-            f"{rate:.3g} ends at loss {losses[-1]:.3g}"
-            for rate, losses in zip(self.rates, self.path_losses, strict=True)
-        )
-        return f"a step must stay under 2 / curvature = {2 / self.curvature:.3g}: rate {ends}"
-
-    @style.styled
-    def plot(self) -> Any:
-        """A panel for each rate."""
-        verdicts = {0.25: "too small", 1.0: "right", 2.0: "overshoots"}
-        title = "One weight, one start, different learning rates"
-        figure = style.new_figure(10, 3.3, title)
-        panels = figure.subplots(1, len(self.rates), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, rate, path, losses in zip(
-            panels, self.rates, self.paths, self.path_losses, strict=True
-        ):
-            share = rate * self.curvature
-            verdict = next((v for top, v in verdicts.items() if share <= top), "diverges")
-            axes.plot(self.weights, self.losses, color=style.FAINT, lw=1.4)
-            axes.plot(path, losses, "o-", color=style.ORANGE, ms=4, lw=1, clip_on=True)
-            axes.plot(path[:1], losses[:1], "o", color=style.BLUE, ms=7)
-            axes.set_title(f"η = {rate:.2g}: {verdict}", size=9.5)
-            axes.set_xlabel("weight w")
-        panels[0].set_xlim(self.weights[0], self.weights[-1])
-        panels[0].set_ylim(-0.04 * self.losses.max(), self.losses.max())
-        panels[0].set_ylabel("loss")
-        figure.supxlabel(
-            f"blue: the start; orange: {self.paths.shape[1] - 1} steps of gradient descent",
-            size=9,
-            color=style.FAINT,
-        )
-        return figure
-
-
-def learning_rates(
-    shares: Sequence[float] = (0.06, 0.6, 1.8, 2.15),
-    steps: int = 12,
-    start: float = -1.2,
-    engine: str = "auto",
-) -> LearningRates:
-    """Fit the one weight of y = w x by gradient descent over the whole data set.
-
-    The loss is a parabola of curvature c = 2 mean(x²). A step multiplies the distance from
-    its minimum by 1 - η c: it creeps for small η, overshoots from η = 1/c on, and moves
-    away from η = 2/c on.
-
-    Parameters
-    ----------
-    shares : sequence of float
-        The learning rates, times the curvature.
-    steps : int
-    start : float
-        The weight to start from.
-    engine : str
-
-    Returns
-    -------
-    LearningRates
-    """
-    steps = checks.whole("steps", steps)
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-2, 2, (64, 1))
-    y = 0.8 * x + 0.3 * rng.standard_normal(x.shape)
-    model = network(1, 1, use_bias=False, dtype="float64", engine=engine)
-    curvature = 2 * float(np.mean(x**2))
-    minimum = float(np.mean(x * y) / np.mean(x**2))
-    rates = np.array(shares) / curvature
-
-    def losses(weights: Array) -> Array:
-        values = []
-        for weight in weights:
-            model.parameters = [weight]
-            values.append(model.evaluate(x, y, "mse"))
-        return np.array(values)
-
-    paths = []
-    for rate in rates:
-        model.parameters = [start]
-        course = Course()
-        model.fit(x, y, "mse", SGD(rate), epochs=steps, batch_size=None, callbacks=[course])
-        paths.append(course.path()[:, 0])
-    span = 1.6 * abs(start - minimum)
-    weights = np.linspace(minimum - span, minimum + span, 121)
-    return LearningRates(
-        weights,
-        losses(weights),
-        curvature,
-        minimum,
-        rates,
-        np.array(paths),
-        np.array([losses(path) for path in paths]),
-    )
-
-
-# --------------------------------------------------------------------------- two weights
-
-
-@dataclass(frozen=True, eq=False)
-class Lakes:
-    """Descent on a landscape of two weights that has several minima.
-
-    Attributes
-    ----------
-    axes : tuple of two ndarrays
-        Values of w₁ (columns) and of w₂ (rows).
-    surface : ndarray (rows, columns)
-        The loss.
-    minima : ndarray (lakes, 2)
-        The lakes, the deepest first.
-    depths : ndarray (lakes,)
-        The loss there.
-    paths : dict
-        "steepest descent" and "momentum 0.9" -> ndarray (starts, steps + 1, 2).
-    ends : dict
-        The same names -> ndarray (starts,) of int: the lake that each path ends in.
-    """
-
-    axes: tuple[Array, Array]
-    surface: Array
-    minima: Array
-    depths: Array
-    paths: dict[str, Array]
-    ends: dict[str, Array]
-
-    def summary(self) -> str:
-        """The figures in a sentence."""
         depths = ", ".join(f"{depth:.3f}" for depth in self.depths)
         found = ", ".join(
             f"{name} brings {np.sum(ends == 0)} of {len(ends)} starts to the deepest"
@@ -266,60 +110,53 @@ class Lakes:
         )
         return f"{len(self.depths)} lakes with losses {depths}; {found}"
 
-    def _ground(self, axes: Any) -> Any:
+    def _ground(self, axes: Any, name: str) -> Any:
         low, high = self.surface.min(), self.surface.max()
         levels = low + (high - low) * np.linspace(0, 1, 25) ** 1.6
-        filled = axes.contourf(*self.axes, self.surface, levels, cmap=style.GROWING)
+        filled = style.chart(axes, self.axes, self.surface, levels, cmap=style.GROWING)
         axes.contour(*self.axes, self.surface, levels[::2], colors="white", linewidths=0.3)
         axes.plot(*self.minima[1:].T, "x", color="white", ms=7, mew=1.6)
         axes.plot(*self.minima[:1].T, "*", color="white", ms=12)
-        axes.set_xlim(self.axes[0][0], self.axes[0][-1])
-        axes.set_ylim(self.axes[1][0], self.axes[1][-1])
-        axes.grid(visible=False)
-        axes.set_xlabel("weight w₁")
+        axes.set(xlabel="weight w₁", title=name.capitalize())
         return filled
 
-    @style.styled
     def plot(self) -> Any:
-        """The landscape as relief, and the paths on its map."""
-        figure = style.new_figure(11, 4.2, "Down the loss of a network with two weights")
+        """Relief and maps of a loss with four minima, with paths.
+
+        One sigmoid neuron with two weights, and examples that contradict each other, so that
+        its loss has four lakes (after Auer, Herbster and Warmuth, 1995). Steepest descent ends
+        in the lake below its start, of 16 starts once in the deepest. Momentum carries a drop
+        over some ridges: three get there.
+        """
+        footnote = (
+            "dots: starts; star: the deepest lake, orange paths end in it; "
+            "crosses: the others, blue paths are caught there"
+        )
+        title = "Down the loss of a network with two weights"
+        figure = style.new_figure(11, 4.2, title, footnote)
         relief = figure.add_subplot(1, 3, 1, projection="3d")
-        first, second = np.meshgrid(*self.axes)
-        relief.plot_surface(first, second, self.surface, cmap=style.GROWING, lw=0, rcount=60)
-        relief.view_init(38, -125)
-        relief.set_box_aspect(None, zoom=0.85)
-        relief.set_xlabel("w₁")
-        relief.set_ylabel("w₂")
+        style.relief(relief, self.axes, self.surface, (38, -125, 0.85), rcount=60)
+        relief.set(xlabel="w₁", ylabel="w₂", title="Loss over w₁ and w₂")
         relief.locator_params(axis="z", nbins=4)
-        relief.tick_params(labelsize=7)
-        relief.set_title("Loss over w₁ and w₂")
         maps = [figure.add_subplot(1, 3, 2)]
         maps.append(figure.add_subplot(1, 3, 3, sharex=maps[0], sharey=maps[0]))
         for axes, (name, paths) in zip(maps, self.paths.items(), strict=True):
-            filled = self._ground(axes)
+            filled = self._ground(axes, name)
             for path, end in zip(paths, self.ends[name], strict=True):
                 colour = style.YELLOW if end == 0 else style.SKY
                 axes.plot(*path.T, color=colour, lw=1.4)
                 axes.plot(*path[:1].T, "o", color=colour, ms=5, mec="white", mew=0.6)
-            axes.set_title(name.capitalize())
         maps[0].set_ylabel("weight w₂")
         figure.colorbar(filled, ax=maps, label="loss", shrink=0.8, format="%.2f")
-        figure.supxlabel(
-            "dots: starts; star: the deepest lake, orange paths end in it; "
-            "crosses: the others, blue paths are caught there",
-            size=9,
-            color=style.FAINT,
-        )
         return figure
 
     def frames(self) -> Iterator[Any]:
-        """The drops on their way, without and with momentum."""
+        """Animation of the paths."""
         figure = style.new_figure(7.5, 3.9)
         maps = figure.subplots(1, 2, sharex=True, sharey=True)
         drops, tails = [], []
         for axes, (name, paths) in zip(maps, self.paths.items(), strict=True):
-            self._ground(axes)
-            axes.set_title(name.capitalize())
+            self._ground(axes, name)
             tails.append([axes.plot(*path[:1].T, color="white", lw=0.9)[0] for path in paths])
             drops.append(axes.plot(*paths[:, 0].T, "o", color=style.ORANGE, ms=6, mec="white")[0])
         maps[0].set_ylabel("weight w₂")
@@ -348,154 +185,92 @@ _CONTRADICTIONS = (
 def two_weights(
     starts: int = 16, steps: int = 3000, points: int = 81, seed: int = 0, engine: str = "auto"
 ) -> Lakes:
-    """Descend from several starts on the loss of one neuron with two weights.
+    """Descend from random starts on the loss of one neuron with two weights.
 
     Gradient descent over the whole data set, without momentum and with; the same starts,
     learning rate and number of steps.
-
-    Parameters
-    ----------
-    starts, steps : int
-    points : int
-        Of the landscape, along each weight.
-    seed : int
-        Of the starts.
-    engine : str
-
-    Returns
-    -------
-    Lakes
     """
     starts, points = checks.whole("starts", starts), checks.whole("points", points, at_least=10)
-    X = np.array([row for row, _, _ in _CONTRADICTIONS])
-    y = np.array([[target] for _, target, _ in _CONTRADICTIONS])
-    often = np.array([times for _, _, times in _CONTRADICTIONS])
-    X, y = np.repeat(X, often, axis=0), np.repeat(y, often, axis=0)
+    examples = [(row, [target]) for row, target, often in _CONTRADICTIONS for _ in range(often)]
+    X, y = (np.array(part) for part in zip(*examples, strict=True))
     model = network(2, 1, last="sigmoid", use_bias=False, dtype="float64", engine=engine)
+
+    def path(start: Array, way: Optimizer, steps: int) -> Array:
+        return trajectory(model, start, X, y, way, epochs=steps, shuffle=False)
+
     axes = (np.linspace(-2, 7, points), np.linspace(-2, 8, points))
     surface = loss_surface(model, X, y, "mse", (0, 1), axes)
-    first = np.random.default_rng(seed).uniform([-1.8, -1.8], [5, 5], (starts, 2))
-    lakes = [
-        _descent(model, X, y, point, Adam(CosineDecay(0.02)), 1500)
-        for point in _valleys(axes, surface)
-    ]
-    minima = np.array([path[-1] for path in lakes])
-    depths = []
-    for point in minima:
-        model.parameters = point
-        depths.append(model.evaluate(X, y, "mse"))
+    minima = np.array(
+        [path(point, Adam(CosineDecay(0.02)), 1500)[-1] for point in _valleys(axes, surface)]
+    )
+    depths = at_each(model, minima, lambda: model.evaluate(X, y, "mse"))
     order = np.argsort(depths)
     minima = minima[order]
+    first = np.random.default_rng(seed).uniform([-1.8, -1.8], [5, 5], (starts, 2))
     ways = {"steepest descent": SGD(2.0), "momentum 0.9": SGD(2.0, momentum=0.9)}
     paths = {
-        name: np.array([_descent(model, X, y, point, way, steps) for point in first])
-        for name, way in ways.items()
+        name: np.array([path(point, way, steps) for point in first]) for name, way in ways.items()
     }
     ends = {
         name: np.argmin(np.linalg.norm(path[:, -1, None] - minima, axis=2), axis=1)
         for name, path in paths.items()
     }
-    return Lakes(axes, surface, minima, np.array(depths)[order], paths, ends)
-
-
-def _descent(
-    model: Sequential, X: Array, y: Array, start: Array, way: Optimizer, steps: int
-) -> Array:
-    """The path of all parameters from a start, (steps + 1, size)."""
-    model.parameters = start
-    course = Course()
-    model.fit(X, y, "mse", way, epochs=steps, batch_size=None, shuffle=False, callbacks=[course])
-    return course.path()
+    return Lakes(axes, surface, minima, depths[order], paths, ends)
 
 
 def _valleys(axes: tuple[Array, Array], surface: Array) -> Array:
     """The points of a grid that lie below all their eight neighbours, (lakes, 2)."""
-    inner = surface[1:-1, 1:-1]
-    height, width = surface.shape
-    shifts = [(i, k) for i in range(3) for k in range(3) if (i, k) != (1, 1)]
-    is_lowest = np.all(
-        [inner < surface[i : i + height - 2, k : k + width - 2] for i, k in shifts], axis=0
-    )
-    rows, columns = np.nonzero(is_lowest)
+    around = np.lib.stride_tricks.sliding_window_view(surface, (3, 3))
+    rows, columns = np.nonzero(around.reshape(*around.shape[:2], 9).argmin(axis=2) == 4)
     return np.stack([axes[0][columns + 1], axes[1][rows + 1]], axis=1)
 
 
-# --------------------------------------------------------------------------- a real network
+class Slice(Result, pictures=["real-network.png"]):
+    """Two weights of a trained network, all others fixed."""
 
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """Two weights of a trained network, all others fixed.
-
-    Attributes
-    ----------
-    names : tuple of two str
-        Of the weights.
-    size : int
-        Parameters of the network.
-    axes : tuple of two ndarrays
-    surface : ndarray (rows, columns)
-        The loss.
-    trained : ndarray (2,)
-        What training had made of the two.
-    trained_loss : float
-    paths : ndarray (starts, steps + 1, 2)
-        Steepest descent over the two.
-    losses : ndarray (starts,)
-        Where the paths end.
-    """
-
-    names: tuple[str, str]
-    size: int
-    axes: tuple[Array, Array]
-    surface: Array
-    trained: Array
+    names: tuple[str, str]  #: of the weights
+    size: int  #: parameters of the network
+    axes: tuple[Array, Array]  #: values of the two, of columns and of rows
+    surface: Array  #: (rows, columns), the loss
+    trained: Array  #: (2,), what training had made of the two
     trained_loss: float
-    paths: Array
-    losses: Array
+    paths: Array  #: (starts, steps + 1, 2), steepest descent over the two
+    losses: Array  #: (starts,), where the paths end
 
     def summary(self) -> str:
-        """The figures in a sentence."""
         return (
             f"two of {self.size} parameters: training left them at loss {self.trained_loss:.4f}; "
             f"steepest descent over the two alone ends between {self.losses.min():.4f} and "
             f"{self.losses.max():.4f}"
         )
 
-    @style.styled
     def plot(self) -> Any:
-        """The surface as relief and as a map with the paths."""
-        figure = style.new_figure(
-            10, 4.4, f"Two weights of a network of {self.size} parameters, the others fixed"
-        )
-        relief = figure.add_subplot(1, 2, 1, projection="3d")
+        """The loss over two weights of a trained network.
+
+        Two weights of a trained network with 25 parameters, all others fixed. From half of the
+        starts, steepest descent over the two finds back to what training had found; from the
+        others it is caught in another hollow. ``lab.loss_surface`` and ``lab.descend`` do the
+        same for any model.
+        """
+        title = f"Two weights of a network of {self.size} parameters, the others fixed"
+        figure = style.new_figure(10, 4.4, title)
         shown = np.log10(self.surface)
-        relief.plot_surface(*np.meshgrid(*self.axes), shown, cmap=style.GROWING, lw=0, rcount=60)
-        relief.view_init(42, -60)
-        relief.set_box_aspect(None, zoom=0.9)
-        relief.set_xlabel(self.names[0])
-        relief.set_ylabel(self.names[1])
-        relief.set_zlabel("log₁₀ loss")
+        names = dict(zip(("xlabel", "ylabel"), self.names, strict=True))
+        relief = figure.add_subplot(1, 2, 1, projection="3d")
+        style.relief(relief, self.axes, shown, (42, -60, 0.9), rcount=60)
         relief.tick_params(labelsize=8)
+        relief.set(**names, zlabel="log₁₀ loss")
         axes = figure.add_subplot(1, 2, 2)
-        filled = axes.contourf(*self.axes, shown, 24, cmap=style.GROWING)
+        filled = style.chart(axes, self.axes, shown, 24, cmap=style.GROWING)
         for path in self.paths:
             axes.plot(*path.T, color=style.YELLOW, lw=1.4)
         axes.plot(*self.paths[:, 0].T, "o", color=style.YELLOW, mec="white", ms=6, label="starts")
         axes.plot(*self.paths[:, -1].T, "x", color="white", mew=2, label="ends", ls="none")
         axes.plot(*self.trained, "*", color="white", ms=13, label="where training ended")
-        axes.set_xlim(self.axes[0][0], self.axes[0][-1])
-        axes.set_ylim(self.axes[1][0], self.axes[1][-1])
-        axes.set_xlabel(self.names[0])
-        axes.set_ylabel(self.names[1])
-        axes.grid(visible=False)
-        axes.set_title("Paths of steepest descent")
+        axes.set(**names, title="Paths of steepest descent")
         figure.colorbar(filled, ax=axes, label="log₁₀ of the mean squared error")
-        legend = figure.legend(loc="outside lower right", ncols=3)
-        legend.get_frame().set(facecolor=style.FAINT, alpha=1)
-        legend.set_frame_on(True)
-        for text in legend.get_texts():
-            text.set_color("white")
+        box = {"labelcolor": "white", "facecolor": style.FAINT, "framealpha": 1, "frameon": True}
+        figure.legend(loc="outside lower right", ncols=3, **box)
         return figure
 
 
@@ -509,37 +284,27 @@ def real_network(
     seed: int = 3,
     engine: str = "auto",
 ) -> Slice:
-    """Train a network, then look at its loss over two of its weights.
+    """Train a network on the step-like function, then look at its loss over two of its weights.
 
     The two belong to the hidden neurons with the largest output weights.
 
     Parameters
     ----------
     hidden : int
-        Neurons; tanh.
-    epochs, rows : int
-        Of the training on the step-like function.
-    points : int
-        Of the surface, along each weight.
+        Neurons.
     starts, steps : int
         Of steepest descent over the two weights.
-    seed : int
-    engine : str
-
-    Returns
-    -------
-    Slice
     """
     rows, hidden = checks.whole("rows", rows), checks.whole("hidden", hidden, at_least=2)
     starts, points = checks.whole("starts", starts), checks.whole("points", points, at_least=2)
     X, y = targets.examples(rows, seed, "float64")
     model = network(1, hidden, 1, dtype="float64", seed=seed, engine=engine)
     model.fit(X, y, "mse", Adam(0.02), epochs=epochs)
-    _, (outward, _) = model.weights
+    outward = np.asarray(model.weights[1][0])
     strongest = np.argsort(-np.abs(outward[:, 0]))[:2]
-    free = tuple(int(unit) for unit in strongest)  # places in W0, which has one row
+    free = strongest.tolist()  # places in W0, which has one row
     parameters = model.parameters
-    trained = parameters[list(free)]
+    trained = parameters[free]
     loss = model.evaluate(X, y, "mse")
     reach = 1.6 * np.abs(trained).max()
     axes = (np.linspace(-reach, reach, points), np.linspace(-reach, reach, points))
@@ -547,18 +312,103 @@ def real_network(
     rng = np.random.default_rng(seed)
     paths, losses = [], []
     for start in rng.uniform(-0.9 * reach, 0.9 * reach, (starts, 2)):
-        parameters[list(free)] = start
+        parameters[free] = start
         model.parameters = parameters
         paths.append(descend(model, X, y, "mse", free, SGD(1.0), steps))
         losses.append(model.evaluate(X, y, "mse"))
-    names = tuple(f"weight into hidden neuron {unit + 1}" for unit in free)
-    return Slice(
-        (names[0], names[1]),
-        model.size,
-        axes,
-        surface,
-        trained,
-        loss,
-        np.array(paths),
-        np.array(losses),
-    )
+    first, second = (f"weight into hidden neuron {unit + 1}" for unit in free)
+    found = trained, loss, np.array(paths), np.array(losses)
+    return Slice((first, second), model.size, axes, surface, *found)
+
+
+#: Hidden neurons of the teacher.
+TEACHER = 4
+
+
+class Stuck(Result, pictures=["stuck-starts.png"]):
+    """Where many random starts end, for each of k widths."""
+
+    widths: Array  #: (k,) of int, hidden neurons
+    losses: Array  #: (k, starts), the loss of each at the end, over the variance of the target
+    threshold: float  #: a start that ends above is stuck
+
+    @property
+    def shares(self) -> Array:
+        """The share of starts that got stuck, (k,)."""
+        return np.asarray(np.mean(self.losses > self.threshold, axis=1))
+
+    def summary(self) -> str:
+        shares = ", ".join(
+            f"{share:.0%} with {width}"
+            for width, share in zip(self.widths, self.shares, strict=True)
+        )
+        return f"of {self.losses.shape[1]} random starts got stuck: {shares} hidden neurons"
+
+    def plot(self) -> Any:
+        """Final losses of many starts by width, and the share that got stuck.
+
+        The examples come from a network of four hidden neurons, so every student in the picture
+        could reach a loss of zero. Of 50 random starts with four neurons 47 do not; they sit in
+        local minima at a few distinct heights. With eight neurons none is caught: more weights
+        are easier.
+        """
+        title = f"Students of a teacher with {TEACHER} hidden neurons: who gets stuck?"
+        figure = style.new_figure(10, 4.2, title)
+        left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+        places = np.arange(len(self.widths))
+        rng = np.random.default_rng(0)
+        for place, losses in zip(places, self.losses, strict=True):
+            stuck = losses > self.threshold
+            beside = place + rng.uniform(-0.28, 0.28, len(losses))
+            left.plot(beside[stuck], losses[stuck], "o", color=style.ORANGE, ms=3.5)
+            left.plot(beside[~stuck], losses[~stuck], "o", color=style.BLUE, ms=3.5)
+        left.axhline(self.threshold, color=style.FAINT, lw=1, ls="--")
+        left.set(yscale="log", ylabel="final loss / variance of the target")
+        left.set_title("Each dot a random start; orange: stuck")
+        bars = right.bar(places, 100 * self.shares, color=style.ORANGE, width=0.65)
+        right.bar_label(bars, [f"{share:.0%}" for share in self.shares], padding=1)
+        right.set(ylim=(0, 105), ylabel="starts that got stuck, %")
+        right.grid(visible=False, axis="x")
+        right.set_title("More weights, fewer mountain lakes")
+        for axes in (left, right):
+            axes.set_xticks(places, [str(width) for width in self.widths])
+            axes.set_xlabel("hidden neurons of the student")
+        return figure
+
+
+def stuck_starts(
+    widths: Sequence[int] = (4, 5, 6, 8, 12, 20),
+    starts: int = 50,
+    epochs: int = 1000,
+    rows: int = 256,
+    threshold: float = 0.01,
+    seed: int = 0,
+    engine: str = "auto",
+) -> Stuck:
+    """Train students of several widths on the examples of a teacher with two inputs.
+
+    All of them *can* reach a loss of zero, so one that does not has been caught on the way.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Hidden neurons of the students, each at least the teacher's four.
+    starts : int
+        Of each width.
+    threshold : float
+        What counts as stuck, in variances of the target.
+    """
+    wanted = [checks.whole("a width", width, at_least=TEACHER) for width in widths]
+    starts, rows = checks.whole("starts", starts), checks.whole("rows", rows)
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((rows, 2)).astype(np.float32)
+    teacher = network(2, TEACHER, 1, seed=seed, engine=engine)
+    teacher.parameters = 3 * rng.standard_normal(teacher.size)
+    y = teacher.predict(X)
+    losses = []
+    for width in wanted:
+        seeds = range(1000 * width, 1000 * width + starts)
+        students = [network(2, width, 1, seed=start, engine=engine) for start in seeds]
+        fit_all(students, X, y, loss="mse", optimizer=Adam(CosineDecay(0.02)), epochs=epochs)
+        losses.append([student.evaluate(X, y, "mse") / float(y.var()) for student in students])
+    return Stuck(np.array(wanted), np.array(losses), threshold)

@@ -7,12 +7,10 @@ smooth landscape of two variables.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[Any]
+from .result import Array
 
 #: Where ``step_like`` jumps, and the values between the jumps.
 JUMPS, LEVELS = (-1.0, 1.0), (0.0, 1.0, 0.3)
@@ -23,8 +21,7 @@ REACH = 3.0
 
 def step_like(x: ArrayLike) -> Array:
     """0 left of -1, then 1, then 0.3 right of +1; any shape, float64."""
-    levels: Array = np.array(LEVELS)[np.searchsorted(JUMPS, np.asarray(x, np.float64))]
-    return levels
+    return np.array(LEVELS)[np.searchsorted(JUMPS, np.asarray(x, np.float64))]
 
 
 def best_monotone_error() -> float:
@@ -52,12 +49,11 @@ def line(points: int = 601, reach: float = REACH) -> Array:
 def hills(points: ArrayLike) -> Array:
     """Two hills and a hollow over the unit square: (n, 2) -> (n,), float64."""
     x, y = np.asarray(points, np.float64).T
-    value: Array = (
+    return np.asarray(
         0.9 * np.exp(-((x - 0.3) ** 2 + (y - 0.65) ** 2) / 0.03)
         + 0.6 * np.exp(-((x - 0.72) ** 2 + (y - 0.3) ** 2) / 0.05)
         - 0.4 * np.exp(-((x - 0.7) ** 2 + (y - 0.8) ** 2) / 0.02)
     )
-    return value
 
 
 def square(points: int) -> Array:
