@@ -1,11 +1,13 @@
 /* check.c: the compiled engine proved on its own, without Python.
  *
- * Every instance of kernels/c (dtype x instruction set) that this processor runs is held
+ * Every instance of kernels/cython/c (dtype x instruction set) that this processor runs is held
  * against truth.h: the single kernels (kernels.h) and whole networks (networks.h). From the
  * root of a checkout:
  *
+ *   python kernels/cython/to_c.py build/formulas.h
  *   cc -std=gnu11 -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math \
- *      -fno-signed-zeros -I kernels/c -o check tests/c/check.c kernels/c/[bv]*.c -lm -pthread
+ *      -fno-signed-zeros -I build -I kernels/cython/c -o check tests/c/check.c \
+ *      kernels/cython/c/[bv]*.c -lm -pthread
  *   ./check [best]      best: fail unless this is the best instruction set here
  *
  * One line per instance; exit code 1 if anything failed. */
@@ -18,6 +20,7 @@ static int check_instance(void)
     u = engine->itemsize == 4 ? FLT_EPSILON / 2 : DBL_EPSILON / 2;
     smallest = engine->itemsize == 4 ? FLT_MIN : DBL_MIN;
     tolerance = engine->itemsize == 4 ? 1e-5L : 1e-12L;
+    engine->own_kernels(&kernels);
     checks = failures = 0;
     drawn = 0;
     check_products();

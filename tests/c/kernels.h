@@ -33,8 +33,8 @@ static void check_linear(int64_t rows, int64_t in, int64_t out, int biased)
     void *dY = numbers(rows * out, -2, 2), *dX = blank(rows * in), *dW = blank(in * out);
     void *db = blank(out);
     const int identity = index_of(engine->activations, "identity");
-    engine->linear_forward(X, W, bias, identity, Y, rows, in, out);
-    engine->linear_backward(X, W, dY, dX, dW, db, rows, in, out);
+    engine->linear_forward(&kernels, X, W, bias, identity, Y, rows, in, out);
+    engine->linear_backward(&kernels, X, W, dY, dX, dW, db, rows, in, out);
     check_product("forward", Y, rows, out, in, X, in, 1, W, out, 1, bias);
     check_product("input delta", dX, rows, in, out, dY, out, 1, W, 1, out, NULL);
     check_product("weight gradient", dW, in, out, rows, X, 1, in, dY, out, 1, NULL);
@@ -69,9 +69,10 @@ static void check_function(int row, int64_t rows, int64_t columns)
     const Activation *a = FIND(ACTIVATIONS, engine->activations[row]);
     const int64_t n = rows * columns;
     void *Z = blank(n), *up = numbers(n, -1, 1), *Y = blank(n), *delta = blank(n);
-    EACH(i, n) put(Z, i, argument(i));
-    engine->activation_forward(Z, row, Y, rows, columns);
-    engine->activation_backward(Z, up, row, delta, rows, columns);
+    const Real most = strcmp(a->name, "sine") ? INFINITY : 1e6L; /* it promises no more */
+    EACH(i, n) put(Z, i, isinf(most) ? argument(i) : fmodl(argument(i), most));
+    engine->activation_forward(&kernels, Z, row, Y, rows, columns);
+    engine->activation_backward(&kernels, Z, up, row, delta, rows, columns);
     EACH(i, n)
     {
         const Real z = get(Z, i), y = a->f(z), slope = a->slope(z), by = get(up, i);
@@ -82,7 +83,7 @@ static void check_function(int row, int64_t rows, int64_t columns)
                     "slope of", a->name);
     }
     put(Z, n - 1, NAN); /* goes through, and no further */
-    engine->activation_forward(Z, row, delta, rows, columns);
+    engine->activation_forward(&kernels, Z, row, delta, rows, columns);
     expect(isnan(get(delta, n - 1)), "%s of NaN", a->name);
     expect(same(delta, Y, n - 1), "%s beside NaN", a->name);
     release();
@@ -94,8 +95,8 @@ static void check_softmax(int row, int64_t rows, int64_t n)
     void *Z = numbers(rows * n, -5, 5), *up = numbers(rows * n, -1, 1);
     void *Y = blank(rows * n), *delta = blank(rows * n);
     const Real *z = truth_of(Z, rows * n), *dy = truth_of(up, rows * n);
-    engine->activation_forward(Z, row, Y, rows, n);
-    engine->activation_backward(Z, up, row, delta, rows, n);
+    engine->activation_forward(&kernels, Z, row, Y, rows, n);
+    engine->activation_backward(&kernels, Z, up, row, delta, rows, n);
     EACH(r, rows)
     {
         Real y[WIDEST], dz[WIDEST];
@@ -151,7 +152,8 @@ static void check_loss(int row, int64_t rows, int64_t n, int weighted, int label
     const Real *o = truth_of(output, rows * n), *t = truth_of(target, rows * n);
     double value = NAN;
     Real weights = 0, sum = 0, size = 0;
-    engine->loss(output, targets, labels, weighted ? weight : NULL, row, p, delta, &value, rows, n);
+    engine->loss(&kernels, output, targets, labels, weighted ? weight : NULL, row, loss->divisor, p,
+                 delta, &value, rows, n);
     EACH(r, rows) weights += weighted ? get(weight, r) : 1;
     const Real divisor = divisor_of(loss, weights, n);
     for (int64_t r = 0; r < rows; r++, o += n, t += n) {
@@ -170,7 +172,8 @@ static void check_loss(int row, int64_t rows, int64_t n, int weighted, int label
     expect_near(value, sum, (Real)(8 + n) * u * size, "value of", loss->name);
 
     EACH(r, rows) put(weight, r, 0);
-    engine->loss(output, targets, labels, weight, row, p, delta, &value, rows, n);
+    engine->loss(&kernels, output, targets, labels, weight, row, loss->divisor, p, delta, &value,
+                 rows, n);
     expect(value == 0, "%s of rows without weight", loss->name);
     EACH(i, rows * n) expect(get(delta, i) == 0, "delta of %s without weight", loss->name);
     release();
@@ -190,16 +193,16 @@ static void check_losses(void)
 /* Three updates of n numbers up to 2, gradients too; each may round some ten times. */
 static void check_optimizer(const Recipe *recipe, int64_t n)
 {
-    const Optimizer *optimizer = FIND(OPTIMIZERS, engine->optimizers[recipe->optimizer]);
+    const Optimizer *optimizer = FIND(OPTIMIZERS, engine->rules[recipe->rule]);
     void *w = numbers(n, -2, 2), *moments[] = {numbers(n, 0, 0), numbers(n, 0, 0)};
     Real *truth = truth_of(w, n), m[WIDEST][2] = {{0}};
     EACH(step, 3)
     {
         void *gradient = numbers(n, -2, 2);
-        engine->update(w, gradient, optimizer->moments > 0 ? moments[0] : NULL,
-                       optimizer->moments > 1 ? moments[1] : NULL, n, recipe, 0.05, step + 1);
-        true_update(optimizer->rule, recipe, 0.05, step + 1, n, NULL, truth, truth_of(gradient, n),
-                    m);
+        engine->update(&kernels, w, gradient, moments, optimizer->moments, n, recipe, 0.05,
+                       step + 1);
+        true_update(optimizer->rule, recipe, 0.05, step + 1, n, NULL, NULL, truth,
+                    truth_of(gradient, n), m);
         const Real bound = 32 * (Real)(step + 1) * u;
         EACH(i, n) expect_near(get(w, i), truth[i], bound, "update by", optimizer->name);
     }
@@ -211,15 +214,16 @@ static void check_optimizer(const Recipe *recipe, int64_t n)
 
 static void check_optimizers(void)
 {
-    for (int row = 0; engine->optimizers[row]; row++)
-        EACH(i, COUNT(SIZES)) EACH(option, 5)
+    for (int row = 0; engine->rules[row]; row++)
+        EACH(i, COUNT(SIZES)) EACH(option, 4)
         {
             Recipe recipe = USUAL;
-            recipe.optimizer = row;
-            recipe.nesterov = option == 1;
-            recipe.weight_decay = option == 2 ? 0.1 : 0;
-            recipe.l2 = option >= 3 ? 0.1 : 0;
-            recipe.clip_norm = option == 4 ? 0.5 : 0;
+            const Optimizer *optimizer = FIND(OPTIMIZERS, engine->rules[row]);
+            memcpy(recipe.number, optimizer->number, sizeof recipe.number);
+            recipe.rule = row;
+            recipe.weight_decay = option == 1 ? 0.1 : 0;
+            recipe.l2 = option >= 2 ? 0.1 : 0;
+            recipe.clip_norm = option == 3 ? 0.5 : 0;
             check_optimizer(&recipe, SIZES[i]);
         }
 }

@@ -8,8 +8,7 @@
 
 #include <stdarg.h>
 
-#include "fastnn.h"
-#include "platform.h"
+#include "plan.h"
 #include "truth.h"
 
 static const Instance *engine; /* the one under test */
@@ -17,8 +16,8 @@ static Real u, smallest;       /* its unit roundoff and smallest normal number *
 static Real tolerance;         /* of whole networks, relative to the largest number */
 static int64_t checks, failures;
 
-static const Recipe USUAL = {.parameter = 0.75, .momentum = 0.9, .beta_1 = 0.9, .beta_2 = 0.99,
-                             .epsilon = 1e-3};
+static KernelTable kernels;    /* its own */
+static const Recipe USUAL = {.parameter = 0.75};
 enum { SEED = 5, SHOWN = 10 /* failures told in words */ };
 
 static void expect(int holds, const char *format, ...)
@@ -59,7 +58,7 @@ static void *zeroed(int64_t bytes) { return claim(fastnn_allocate((uint64_t)byte
 static void release(void)
 {
     while (claims)
-        free(claimed[--claims]);
+        fastnn_release(claimed[--claims]);
 }
 
 static Real get(const void *from, int64_t i)

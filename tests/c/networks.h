@@ -7,74 +7,72 @@
 
 enum { EPOCHS = 2, MOST_THREADS = 4 };
 
-/* ---- what a caller of the engine lays out, see fastnn.h ---- */
-
 static const Case CASES[] = {
-    {"one unit", 1, {1, 1}, {"identity"}, "mse", "sgd/0", .rows = 7, .batch = 3, .slab = 64},
-    {"narrow end", 3, {5, 33, 17, 1}, {"tanh", "gelu", "identity"}, "huber", "sgd/1",
-     .rows = 70, .batch = 32, .slab = 64},
+    {"one unit", 1, {1, 1}, {"identity"}, "mse", "sgd", .rows = 7, .batch = 3},
+    {"narrow end", 3, {5, 33, 17, 1}, {"tanh", "gelu", "identity"}, "huber", "momentum",
+     .rows = 70, .batch = 32},
     {"narrow middle", 4, {18, 3, 40, 4, 20}, {"silu", "sigmoid", "tanh", "softplus"},
-     "sum_squares", "rmsprop/1", .rows = 50, .batch = 30, .slab = 64, .weighted = 1},
-    {"labels", 3, {64, 16, 16, 10}, {"sigmoid", "relu", "softmax"}, "cross_entropy", "sgd/1",
-     .rows = 150, .batch = 48, .slab = 64, .fused = 1, .labelled = 1, .nesterov = 1},
-    {"slabs", 2, {20, 65, 7}, {"elu", "identity"}, "poisson", "adam/2",
-     .rows = 170, .batch = 80, .slab = 32, .l2 = 0.01},
-    {"clipped", 3, {9, 47, 31, 3}, {"mish", "softsign", "identity"}, "mae", "adam/2",
-     .rows = 100, .batch = 36, .slab = 64, .l2 = 0.01, .clip_norm = 0.1},
-    {"clipped slabs", 2, {130, 20, 2}, {"selu", "sigmoid"}, "binary_cross_entropy", "adamw/2",
-     .rows = 90, .batch = 50, .slab = 16, .fused = 1, .weighted = 1, .weight_decay = 0.1,
+     "sum_squares", "rmsprop", .rows = 50, .batch = 30, .weighted = 1},
+    {"labels", 3, {64, 16, 16, 10}, {"sigmoid", "relu", "softmax"}, "cross_entropy", "nesterov",
+     .rows = 150, .batch = 48, .fused = 1, .labelled = 1},
+    {"slabs", 2, {20, 65, 7}, {"elu", "identity"}, "poisson", "adam",
+     .rows = 5000, .batch = 2100, .l2 = 0.01},
+    {"clipped", 3, {9, 47, 31, 3}, {"mish", "softsign", "identity"}, "mae", "adam",
+     .rows = 100, .batch = 36, .l2 = 0.01, .clip_norm = 0.1},
+    {"clipped slabs", 2, {130, 20, 2}, {"selu", "sigmoid"}, "binary_cross_entropy", "adamw",
+     .rows = 2500, .batch = 2200, .fused = 1, .weighted = 1, .weight_decay = 0.1,
      .clip_norm = 0.1},
     {"dropout", 4, {17, 33, 2, 50, 5}, {"relu", "tanh", "leaky_relu", "softmax"},
-     "cross_entropy_of_probabilities", "rmsprop/2",
-     .rows = 130, .batch = 40, .slab = 64, .labelled = 1, .dropout = 0.3},
+     "cross_entropy_of_probabilities", "rmsprop_momentum",
+     .rows = 130, .batch = 40, .labelled = 1, .dropout = 0.3},
+    {"margins", 2, {8, 21, 6}, {"tanh", "identity"}, "hinge", "adagrad", .rows = 60, .batch = 25},
     {"no bias", 2, {16, 32, 16}, {"hard_swish", "hard_sigmoid"},
-     "binary_cross_entropy_of_probabilities", "adagrad/1",
-     .rows = 64, .batch = 16, .slab = 64, .unbiased = 1},
-    {"velocity", 2, {20, 70, 3}, {"tanh", "identity"}, "huber", "sgd/1",
-     .rows = 110, .batch = 44, .slab = 64, .weighted = 1, .nesterov = 1, .rate_in_velocity = 1,
-     .per_row = 1, .l2 = 2, .l2_by_weight = 1},
-    {"velocity clipped", 2, {18, 34, 4}, {"relu", "identity"}, "mse", "sgd/1",
-     .rows = 90, .batch = 60, .slab = 32, .weight_decay = 0.1, .clip_norm = 0.1,
-     .rate_in_velocity = 1, .per_row = 1, .l2 = 2, .l2_by_weight = 1},
-    {"no velocity", 2, {7, 19, 1}, {"relu", "identity"}, "poisson", "sgd/0",
-     .rows = 60, .batch = 25, .slab = 64, .rate_in_velocity = 1, .l2 = 2, .l2_by_weight = 1},
+     "binary_cross_entropy_of_probabilities", "adagrad", .rows = 64, .batch = 16, .unbiased = 1},
+    {"velocity", 2, {20, 70, 3}, {"tanh", "identity"}, "huber", "nesterov_velocity",
+     .rows = 110, .batch = 44, .weighted = 1, .per_row = 1, .l2 = 2, .l2_by_weight = 1},
+    {"velocity clipped", 2, {18, 34, 4}, {"relu", "identity"}, "mse", "velocity",
+     .rows = 90, .batch = 60, .weight_decay = 0.1, .clip_norm = 0.1, .per_row = 1, .l2 = 2,
+     .l2_by_weight = 1},
     {"epsilon hat", 3, {12, 33, 20, 3}, {"relu", "tanh", "sigmoid"}, "binary_cross_entropy",
-     "adam/2", .rows = 110, .batch = 40, .slab = 64, .fused = 1, .weighted = 1, .per_row = 1,
-     .l2 = 2, .l2_by_weight = 1, .epsilon_hat = 1},
-    {"epsilon hat in slabs", 2, {16, 40, 5}, {"sigmoid", "softmax"}, "cross_entropy", "adam/2",
-     .rows = 100, .batch = 70, .slab = 32, .fused = 1, .labelled = 1, .weighted = 1, .l2 = 2,
-     .l2_by_weight = 1, .epsilon_hat = 1},
-    {"wide", 2, {600, 68, 1}, {"relu", "identity"}, "quantile", "sgd/1",
-     .rows = 70, .batch = 33, .slab = 64},
+     "adam_hat", .rows = 110, .batch = 40, .fused = 1, .weighted = 1, .per_row = 1, .l2 = 2,
+     .l2_by_weight = 1},
+    {"wide", 2, {600, 68, 1}, {"relu", "identity"}, "quantile", "momentum",
+     .rows = 70, .batch = 33},
+    {"sines", 3, {6, 50, 19, 2}, {"sine", "hard_tanh", "identity"}, "log_cosh", "nadam",
+     .rows = 90, .batch = 25, .weight_decay = 0.1},
+    {"lion", 2, {11, 40, 3}, {"tanh", "identity"}, "mse", "lion",
+     .rows = 80, .batch = 30, .factored = 1, .weight_decay = 0.1},
+    {"norms", 4, {19, 19, 50, 50, 3}, {"identity", "softplus", "identity", "identity"}, "mse",
+     "adam", .kinds = "sdnd", .rows = 100, .batch = 36, .factored = 1, .weight_decay = 0.1},
+    {"norms first", 4, {33, 33, 33, 20, 4}, {"identity", "identity", "tanh", "softmax"},
+     "cross_entropy", "momentum", .kinds = "nsdd", .rows = 90, .batch = 35, .fused = 1,
+     .labelled = 1, .weighted = 1, .dropout = 0.2, .clip_norm = 0.1, .l2 = 0.01},
+    {"norms in slabs", 3, {17, 60, 60, 2}, {"relu", "identity", "identity"}, "mse", "adamw",
+     .kinds = "dnd", .rows = 2600, .batch = 2300, .unbiased = 1},
 };
-
-static int64_t blocks_of(const Case *c, int64_t l) { return (c->width[l] + BLOCK - 1) / BLOCK; }
-static int64_t groups_of(const Case *c, int64_t l)
-{
-    return (blocks_of(c, l) + engine->panels - 1) / engine->panels;
-}
 
 static Network *new_network(const Case *c, const void *flat)
 {
     Network *network = zeroed(sizeof *network);
-    Layer *layer = network->layers = zeroed(c->depth * (int64_t)sizeof *layer);
-    int64_t end = 0;
-    network->depth = c->depth;
-    for (int l = 0; l < c->depth; l++, layer++) {
-        *layer = (Layer){.in = c->width[l], .out = c->width[l + 1], .in_blocks = blocks_of(c, l),
-                         .out_blocks = blocks_of(c, l + 1), .uses_bias = !c->unbiased,
-                         .narrow = c->width[l + 1] <= NARROW, .dropout = c->dropout,
+    network->kernels = &kernels;
+    expect(!fastnn_network_begin(network, c->depth), "layers of %s", c->name);
+    EACH(l, c->depth)
+    {
+        Layer *layer = &network->layers[l];
+        *layer = (Layer){.kind = kind_of(c, l) == 'd'   ? KIND_dense
+                                 : kind_of(c, l) == 'n' ? KIND_layer_norm
+                                                        : KIND_scale,
+                         .in = c->width[l], .out = c->width[l + 1], .dropout = c->dropout,
+                         .number = EPSILON * 1e-3,
                          .activation = index_of(engine->activations, c->activation[l])};
-        const int64_t transposed = layer->in_blocks * layer->out * BLOCK;
-        layer->weight_size = layer->narrow ? transposed : layer->out_blocks * layer->in * BLOCK;
-        layer->weight_at = end;
-        layer->bias_at = end + layer->weight_size;
-        layer->transposed = l && !layer->narrow ? zeroed(transposed * engine->itemsize) : NULL;
-        end = layer->bias_at + layer->out_blocks * BLOCK;
+        EACH(t, TENSORS)
+        layer->tensor[t] = (Tensor){.present = t ? second_of(c, l) > 0 : 1,
+                                    .penalised = !t && kind_of(c, l) == 'd',
+                                    .rate_factor = factor_of(c, l, (int)t, 0),
+                                    .decay_factor = factor_of(c, l, (int)t, 1)};
     }
-    network->arena_size = end + BLOCK * BLOCK;
-    network->parameters = zeroed(network->arena_size * engine->itemsize);
-    EACH(i, MAX_MOMENTS) network->moments[i] = zeroed(network->arena_size * engine->itemsize);
+    expect(!fastnn_network_lay(network, engine->itemsize), "parameters of %s", c->name);
+    EACH(i, 2) network->moments[i] = fastnn_allocate((uint64_t)(network->arena_size * engine->itemsize));
     engine->pack(network, flat, network->parameters);
     engine->transpose(network);
     return network;
@@ -83,49 +81,29 @@ static Network *new_network(const Case *c, const void *flat)
 static Plan *new_plan(const Case *c, Network *network, int threads)
 {
     Plan *plan = zeroed(sizeof *plan);
-    plan->network = network;
+    const Optimizer *optimizer = FIND(OPTIMIZERS, c->optimizer);
     plan->recipe = USUAL;
     plan->recipe.loss = index_of(engine->losses, c->loss);
     plan->recipe.fused = c->fused;
-    plan->recipe.optimizer = index_of(engine->optimizers, c->optimizer);
-    plan->recipe.per_row = c->per_row;
-    plan->recipe.nesterov = c->nesterov;
-    plan->recipe.epsilon_hat = c->epsilon_hat;
-    plan->recipe.rate_in_velocity = c->rate_in_velocity;
+    plan->recipe.rule = index_of(engine->rules, c->optimizer);
+    memcpy(plan->recipe.number, optimizer->number, sizeof plan->recipe.number);
+    const Divisor divisor = ((const Loss *)FIND(LOSSES, c->loss))->divisor;
+    plan->recipe.divisor = c->per_row && divisor == BY_ELEMENTS ? BY_ROWS : divisor;
     plan->recipe.l2_by_weight = c->l2_by_weight;
     plan->recipe.weight_decay = c->weight_decay;
     plan->recipe.l2 = c->l2;
     plan->recipe.clip_norm = c->clip_norm;
-    plan->slab = c->slab;
+    expect(!fastnn_plan_lay(plan, network, engine, c->batch, threads), "plan of %s", c->name);
+    expect(!fastnn_plan_gradient(plan, engine), "gradient of %s", c->name);
     plan->barrier.threads = threads;
-    plan->space.stride = engine->block_stride(c->slab);
-    plan->space.activation = zeroed((c->depth + 1) * (int64_t)sizeof(void *));
-    plan->space.delta = zeroed((c->depth + 1) * (int64_t)sizeof(void *));
-    EACH(l, c->depth + 1)
-    {
-        const int64_t bytes = blocks_of(c, l) * plan->space.stride * engine->itemsize;
-        plan->space.activation[l] = zeroed(bytes);
-        plan->space.delta[l] = l ? zeroed(bytes) : NULL;
-        plan->tile_count += l ? blocks_of(c, l - 1) * groups_of(c, l) : 0;
-    }
-    plan->space.rows = zeroed((c->slab + BLOCK) * (int64_t)sizeof(void *));
-    plan->scratch = zeroed(threads * (int64_t)sizeof(void *));
-    EACH(t, threads) plan->scratch[t] = zeroed(engine->scratch_size(network) * engine->itemsize);
-    plan->row_loss = zeroed(c->slab / BLOCK * (int64_t)sizeof(double));
-    plan->tile_norm = zeroed(plan->tile_count * (int64_t)sizeof(double));
-    if (c->l2_by_weight)
-        plan->tile_squares = zeroed(plan->tile_count * (int64_t)sizeof(double));
-    Tile *tile = plan->tiles = zeroed(plan->tile_count * (int64_t)sizeof(Tile));
-    int32_t number = 0;
-    EACH(l, c->depth) EACH(o, groups_of(c, l + 1)) EACH(i, blocks_of(c, l))
-    {
-        const int64_t first = o * engine->panels, left = blocks_of(c, l + 1) - first;
-        *tile++ = (Tile){(int32_t)l, (int32_t)first, (int32_t)i,
-                         (int32_t)(left < engine->panels ? left : engine->panels), number++};
-    }
-    if (c->clip_norm > 0 || c->batch > c->slab)
-        plan->gradient = zeroed(network->arena_size * engine->itemsize);
     return plan;
+}
+
+/* With its network. */
+static void free_plan(Plan *plan)
+{
+    fastnn_network_free(plan->network);
+    fastnn_plan_free(plan);
 }
 
 typedef struct {
@@ -199,7 +177,8 @@ static Set draw_set(const Case *c)
     s.flat = blank(s.size);
     EACH(l, c->depth)
         for (int64_t i = start_of(c, l); i < start_of(c, l + 1); i++)
-            put(s.flat, i, uniform(-1, 1) * sqrtl(3.0L / c->width[l]));
+            put(s.flat, i, kind_of(c, l) == 'd' ? uniform(-1, 1) * sqrtl(3.0L / c->width[l])
+                                                : uniform(0.5L, 1.5L));
     EACH(e, EPOCHS) shuffle(s.order[e] = array(c->rows * 4), c->rows, SEED, (uint64_t)e);
     s.rates = array(s.steps * (int64_t)sizeof(double));
     EACH(i, s.steps) s.rates[i] = 0.005 / (double)(i + 1);
@@ -225,13 +204,20 @@ static Real true_training(const Set *s, const Recipe *usual, Real *w, Real *pena
     Recipe changing = *usual, *recipe = &changing;
     static Real gradient[PARAMETERS], m[PARAMETERS][2];
     static char is_weight[PARAMETERS];
+    static double factors[2 * PARAMETERS];
     const Case *c = s->c;
     const Loss *loss = FIND(LOSSES, c->loss);
     const Optimizer *optimizer = FIND(OPTIMIZERS, c->optimizer);
     Real total = 0;
     memset(m, 0, sizeof m);
     memset(is_weight, 0, sizeof is_weight);
-    EACH(l, c->depth) memset(is_weight + start_of(c, l), 1, (size_t)weights_of(c, l));
+    EACH(l, c->depth)
+    {
+        const int64_t start = start_of(c, l), first = start + first_of(c, l);
+        memset(is_weight + start, kind_of(c, l) == 'd', (size_t)first_of(c, l));
+        for (int64_t i = start; i < start_of(c, l + 1); i++)
+            EACH(k, 2) factors[2 * i + k] = factor_of(c, l, i >= first, (int)k);
+    }
     EACH(step, EPOCHS * s->steps)
     {
         const int64_t epoch = step / s->steps, first = step % s->steps * c->batch;
@@ -249,7 +235,7 @@ static Real true_training(const Set *s, const Recipe *usual, Real *w, Real *pena
         total += share * true_gradient(c, &s->truth, w, s->order[epoch], 1, SEED, (uint64_t)epoch,
                                        first, rows, recipe->parameter, gradient);
         true_update(optimizer->rule, recipe, s->rates[step % s->steps], step + 1, s->size,
-                    is_weight, w, gradient, m);
+                    is_weight, factors, w, gradient, m);
     }
     return total + *penalty;
 }
@@ -289,8 +275,6 @@ static void check_evaluation(const Set *s, Plan *plan, const Real *w, void *grad
 {
     static Real truth[PARAMETERS];
     Job evaluate = job_of(s, EVALUATE, 0), differentiate = job_of(s, GRADIENT, 0);
-    if (!plan->gradient)
-        plan->gradient = zeroed(plan->network->arena_size * engine->itemsize);
     run(plan, &evaluate);
     run(plan, &differentiate);
     engine->unpack(plan->network, plan->gradient, gradient);
@@ -321,8 +305,10 @@ static void check_network(const Case *c)
         EACH(i, 2)
             expect(!first[i] || same(trained[i], first[i], s.size), "%s on %d threads differs",
                    c->name, threads);
-        if (threads > 1)
+        if (threads > 1) {
+            free_plan(plan);
             continue;
+        }
         memcpy(first, trained, sizeof first);
         Real *w = truth_of(s.flat, s.size);
         Real penalty;
@@ -331,6 +317,7 @@ static void check_network(const Case *c)
         expect_near(job.loss + job.penalty, loss, tolerance * (1 + fabsl(loss)), "training loss of", c->name);
         expect_near(job.penalty, penalty, tolerance * (1 + penalty), "penalty of", c->name);
         check_inference(&s, network, truth_of(trained[0], s.size));
+        free_plan(plan);
     }
     release();
 }
@@ -347,13 +334,15 @@ static void check_recovery(const Case *c)
     Job job = job_of(&s, TRAIN, 0);
     engine->predict(network, s.X, before, 0, c->rows, NULL);
     EACH(i, s.steps) s.rates[i] = (double)NAN;
-    run(new_plan(c, network, 1), &job);
+    Plan *plan = new_plan(c, network, 1);
+    run(plan, &job);
     engine->predict(network, s.X, astray, 0, c->rows, NULL);
     expect(isnan(get(astray, 0)), "%s without NaN at a rate of NaN", c->name);
     engine->pack(network, s.flat, network->parameters);
     engine->transpose(network);
     engine->predict(network, s.X, after, 0, c->rows, NULL);
     expect(same(before, after, n), "%s remembers NaN", c->name);
+    free_plan(plan);
     release();
 }
 
@@ -388,6 +377,7 @@ static void check_stop(const Case *c, int threads)
         expect(network->step == plan->steps, "steps after a stop");
         engine->unpack(network, network->parameters, flat[again]);
         job.rows = job.end = plan->steps * c->batch;
+        free_plan(plan);
     }
     expect(same(flat[0], flat[1], s.size), "%s not after a whole step", c->name);
     release();

@@ -1,6 +1,6 @@
 /* truth.h: what the engine should compute, from the textbook, for check.c.
  *
- * Plain loops over long doubles, one row of a table for each activation, loss and optimizer,
+ * Plain loops over long doubles, one row of a table for each activation, loss and update rule,
  * and a network that goes forward and backward one row at a time. Of the engine it uses the
  * fields of a Recipe and the specified random words, and no formula. */
 
@@ -62,7 +62,9 @@ static Real clip(Real x, Real low, Real high) { return x < low ? low : x > high 
     ROW(tanh, tanhl(z), powl(coshl(z), -2), 6, 14, 0) \
     ROW(softsign, z / (1 + fabsl(z)), powl(1 + fabsl(z), -2), 4, 6, 0) \
     ROW(hard_sigmoid, clip(z + 3, 0, 6) / 6, fabsl(z) < 3 ? 1 / 6.0L : 0, 4, 2, 0) \
-    ROW(hard_swish, z * clip(z + 3, 0, 6) / 6, z <= -3 ? 0 : z >= 3 ? 1 : z / 3 + 0.5L, 6, 4, 1)
+    ROW(hard_swish, z * clip(z + 3, 0, 6) / 6, z <= -3 ? 0 : z >= 3 ? 1 : z / 3 + 0.5L, 6, 4, 1) \
+    ROW(hard_tanh, clip(z, -1, 1), fabsl(z) < 1, 0, 0, 0) \
+    ROW(sine, sinl(z), cosl(z), 8, 8, 0)
 
 typedef struct {
     const char *name;
@@ -91,8 +93,6 @@ static void true_softmax(int64_t n, const Real *z, const Real *dy, Real *y, Real
 
 /* ---- losses ---- */
 
-enum Divisor { BY_ELEMENTS, BY_ROWS, BY_NOTHING };
-
 /* Name, l(o, t, p) and dl/do of an output o and a target t, what their sum is divided by,
  * where o may lie. p is the loss's parameter; for cross_entropy, which is of whole rows, it
  * is the sum of the row's targets, and o is log softmax of the logits: row_loss has the bound. */
@@ -103,7 +103,10 @@ enum Divisor { BY_ELEMENTS, BY_ROWS, BY_NOTHING };
         clip(o - t, -p, p), BY_ELEMENTS, -4, 4) \
     ROW(quantile, fmaxl(p * (t - o), (p - 1) * (t - o)), o > t ? 1 - p : o < t ? -p : 0, \
         BY_ELEMENTS, -4, 4) \
+    ROW(log_cosh, logl(coshl(o - t)), tanhl(o - t), BY_ELEMENTS, -4, 4) \
     ROW(poisson, expl(o) - t * o, expl(o) - t, BY_ELEMENTS, -4, 4) \
+    ROW(hinge, fmaxl(0, 1 - (t > 0 ? o : -o)), (t > 0 ? o : -o) < 1 ? (t > 0 ? -1 : 1) : 0, \
+        BY_ELEMENTS, -4, 4) \
     ROW(sum_squares, (o - t) * (o - t), 2 * (o - t), BY_NOTHING, -4, 4) \
     ROW(cross_entropy, -t * o, p * expl(o) - t, BY_ROWS, -4, 4) \
     ROW(binary_cross_entropy, fminl(p, -t * logl(sigmoid(o)) - (1 - t) * logl(sigmoid(-o))), \
@@ -115,7 +118,7 @@ enum Divisor { BY_ELEMENTS, BY_ROWS, BY_NOTHING };
 typedef struct {
     const char *name;
     Real (*value)(Real, Real, Real), (*derivative)(Real, Real, Real);
-    enum Divisor divisor;
+    Divisor divisor;
     Real low, high;
 } Loss;
 #define DEFINE(name, l, derivative, ...) \
@@ -146,38 +149,51 @@ static Real divisor_of(const Loss *loss, Real weights, int64_t outputs)
     return divisors[loss->divisor];
 }
 
-/* ---- optimizers: PyTorch's documented rules; the switches as fastnn/engines.py has them ---- */
+/* ---- update rules: PyTorch's documented ones, and as kernels/contract.py says ---- */
 
-/* The new value of one parameter w with gradient g; its moments m change. */
+/* The new value of one parameter w with gradient g; its moments m change. The numbers of a rule
+ * stand in the recipe, in the order of the contract. */
 typedef Real Rule(Real w, Real g, Real *m, const Recipe *r, Real rate, int64_t step);
 #define RULE(name) \
     static Real name(Real w, Real g, Real *m, const Recipe *r, Real rate, int64_t step)
+#define NUMBER(i) ((Real)r->number[i])
+
+static Real moving(Real *m, Real beta, Real g) { return *m = beta * *m + (1 - beta) * g; }
 
 RULE(sgd) { return (void)m, (void)step, w - rate * (g + r->weight_decay * w); }
 RULE(momentum)
 {
     (void)step;
-    g += r->weight_decay * w;
-    if (r->rate_in_velocity) {
-        m[0] = r->momentum * m[0] - rate * g;
-        return w + (r->nesterov ? r->momentum * m[0] - rate * g : m[0]);
-    }
-    m[0] = r->momentum * m[0] + g;
-    return w - rate * (r->nesterov ? g + r->momentum * m[0] : m[0]);
+    m[0] = NUMBER(0) * m[0] + g + r->weight_decay * w;
+    return w - rate * m[0];
+}
+RULE(nesterov)
+{
+    const Real to = momentum(w, g, m, r, rate, step);
+    return (void)to, w - rate * (g + r->weight_decay * w + NUMBER(0) * m[0]);
+}
+RULE(velocity)
+{
+    (void)step;
+    m[0] = NUMBER(0) * m[0] + rate * (g + r->weight_decay * w);
+    return w - m[0];
+}
+RULE(nesterov_velocity)
+{
+    const Real to = velocity(w, g, m, r, rate, step);
+    return (void)to, w - rate * (g + r->weight_decay * w) - NUMBER(0) * m[0];
 }
 RULE(rmsprop)
 {
     (void)step;
     g += r->weight_decay * w;
-    m[0] = r->beta_2 * m[0] + (1 - (Real)r->beta_2) * g * g;
-    return w - rate * g / (sqrtl(m[0]) + r->epsilon);
+    return w - rate * g / (sqrtl(moving(m, NUMBER(0), g * g)) + NUMBER(1));
 }
 RULE(rmsprop_momentum)
 {
     (void)step;
     g += r->weight_decay * w;
-    m[0] = r->beta_2 * m[0] + (1 - (Real)r->beta_2) * g * g;
-    m[1] = r->momentum * m[1] + g / (sqrtl(m[0]) + r->epsilon);
+    m[1] = NUMBER(2) * m[1] + g / (sqrtl(moving(m, NUMBER(0), g * g)) + NUMBER(1));
     return w - rate * m[1];
 }
 RULE(adagrad)
@@ -185,44 +201,82 @@ RULE(adagrad)
     (void)step;
     g += r->weight_decay * w;
     m[0] += g * g;
-    return w - rate * g / (sqrtl(m[0]) + r->epsilon);
+    return w - rate * g / (sqrtl(m[0]) + NUMBER(0));
 }
-RULE(undecayed)
+/* Without decay; epsilon is added to the root of v times `scale`. */
+static Real undecayed(Real w, Real g, Real *m, const Recipe *r, Real rate, int64_t step, int is_hat)
 {
-    m[0] = r->beta_1 * m[0] + (1 - (Real)r->beta_1) * g;
-    m[1] = r->beta_2 * m[1] + (1 - (Real)r->beta_2) * g * g;
-    const Real m_hat = m[0] / (1 - powl(r->beta_1, (Real)step));
-    const Real correction = sqrtl(1 - powl(r->beta_2, (Real)step));
-    if (r->epsilon_hat)
-        return w - rate * m_hat * correction / (sqrtl(m[1]) + r->epsilon);
-    return w - rate * m_hat / (sqrtl(m[1]) / correction + r->epsilon);
+    const Real m_hat = moving(m, NUMBER(0), g) / (1 - powl(NUMBER(0), (Real)step));
+    const Real correction = sqrtl(1 - powl(NUMBER(1), (Real)step));
+    const Real root = sqrtl(moving(m + 1, NUMBER(1), g * g));
+    return w - rate * m_hat / (is_hat ? (root + NUMBER(2)) / correction
+                                      : root / correction + NUMBER(2));
 }
-RULE(adam) { return undecayed(w, g + r->weight_decay * w, m, r, rate, step); }
-RULE(adamw) { return undecayed(w * (1 - rate * r->weight_decay), g, m, r, rate, step); }
+RULE(adam) { return undecayed(w, g + r->weight_decay * w, m, r, rate, step, 0); }
+RULE(adamw) { return undecayed(w * (1 - rate * r->weight_decay), g, m, r, rate, step, 0); }
+RULE(adam_hat) { return undecayed(w, g + r->weight_decay * w, m, r, rate, step, 1); }
+RULE(nadam)
+{
+    Real product = 1, mu[2] = {0};
+    for (int64_t s = 1; s <= step + 1; s++) {
+        mu[0] = mu[1];
+        mu[1] = NUMBER(0) * (1 - powl(0.96L, (Real)s * NUMBER(3)) / 2);
+        product *= s <= step ? mu[1] : 1;
+    }
+    g += r->weight_decay * w;
+    const Real m_hat = mu[1] * moving(m, NUMBER(0), g) / (1 - product * mu[1]) +
+                       (1 - mu[0]) * g / (1 - product);
+    const Real v_hat = moving(m + 1, NUMBER(1), g * g) / (1 - powl(NUMBER(1), (Real)step));
+    return w - rate * m_hat / (sqrtl(v_hat) + NUMBER(2));
+}
+RULE(lion)
+{
+    (void)step;
+    const Real c = NUMBER(0) * m[0] + (1 - NUMBER(0)) * g;
+    moving(m, NUMBER(1), g);
+    return w * (1 - rate * r->weight_decay) - rate * (c > 0 ? 1 : c < 0 ? -1 : 0);
+}
 
 typedef struct {
-    const char *name; /* with the number of moments, as the engine writes it */
+    const char *name;
     int moments;
+    double number[NUMBERS];
     Rule *rule;
 } Optimizer;
 static const Optimizer OPTIMIZERS[] = {
-    {"sgd/0", 0, sgd},         {"sgd/1", 1, momentum},
-    {"rmsprop/1", 1, rmsprop}, {"rmsprop/2", 2, rmsprop_momentum},
-    {"adagrad/1", 1, adagrad}, {"adam/2", 2, adam},
-    {"adamw/2", 2, adamw},
+    {"sgd", 0, {0}, sgd},
+    {"momentum", 1, {0.9}, momentum},
+    {"nesterov", 1, {0.9}, nesterov},
+    {"velocity", 1, {0.9}, velocity},
+    {"nesterov_velocity", 1, {0.9}, nesterov_velocity},
+    {"rmsprop", 1, {0.99, 1e-3}, rmsprop},
+    {"rmsprop_momentum", 2, {0.99, 1e-3, 0.9}, rmsprop_momentum},
+    {"adagrad", 1, {1e-3}, adagrad},
+    {"adam", 2, {0.9, 0.99, 1e-3}, adam},
+    {"adamw", 2, {0.9, 0.99, 1e-3}, adamw},
+    {"adam_hat", 2, {0.9, 0.99, 1e-3}, adam_hat},
+    {"nadam", 2, {0.9, 0.99, 1e-3, 4e-3}, nadam},
+    {"lion", 1, {0.9, 0.99}, lion},
 };
 
-/* n parameters: l2 acts on those that are weights (NULL: all), then the gradient is clipped. */
-static void true_update(Rule *rule, const Recipe *r, Real rate, int64_t step, int64_t n,
-                        const char *is_weight, Real *w, const Real *gradient, Real (*m)[2])
+/* n parameters: l2 acts on those that are weights (NULL: all), then the gradient is clipped; rate
+ * and decay are multiplied by their factors (NULL: 1). */
+static void true_update(Rule *rule, const Recipe *usual, Real rate, int64_t step, int64_t n,
+                        const char *is_weight, const double *factors, Real *w,
+                        const Real *gradient, Real (*m)[2])
 {
     static Real g[PARAMETERS];
     Real norm = 0, scale = 1;
-    EACH(i, n) g[i] = gradient[i] + (!is_weight || is_weight[i] ? r->l2 * w[i] : 0);
+    EACH(i, n) g[i] = gradient[i] + (!is_weight || is_weight[i] ? usual->l2 * w[i] : 0);
     EACH(i, n) norm += g[i] * g[i];
-    if (r->clip_norm > 0)
-        scale = fminl(1, r->clip_norm / (sqrtl(norm) + 1e-6L));
-    EACH(i, n) w[i] = rule(w[i], g[i] * scale, m[i], r, rate, step);
+    if (usual->clip_norm > 0)
+        scale = fminl(1, usual->clip_norm / (sqrtl(norm) + 1e-6L));
+    EACH(i, n)
+    {
+        Recipe own = *usual;
+        own.weight_decay *= factors ? factors[2 * i + 1] : 1;
+        w[i] = rule(w[i], g[i] * scale, m[i], &own, rate * (factors ? factors[2 * i] : 1), step);
+    }
 }
 
 /* ---- networks ---- */
@@ -231,23 +285,90 @@ typedef struct {
     const char *name;
     int depth, width[DEPTH + 1];
     const char *activation[DEPTH], *loss, *optimizer;
-    int rows, batch, slab;
+    int rows, batch;
+    const char *kinds;                       /* a letter a layer: dense, norm, scale; NULL: dense */
     int fused, labelled, weighted, unbiased; /* fused: the loss takes the last z */
-    int nesterov, epsilon_hat, rate_in_velocity, l2_by_weight, per_row;
+    int factored;                            /* tensors have factors of their own */
+    int l2_by_weight, per_row;
     double dropout, weight_decay, l2, clip_norm;
 } Case;
 
-static int64_t weights_of(const Case *c, int64_t l)
+static char kind_of(const Case *c, int64_t l) { return c->kinds ? c->kinds[l] : 'd'; }
+
+/* Numbers of the first tensor of layer l, and of its second. */
+static int64_t first_of(const Case *c, int64_t l)
 {
-    return (int64_t)c->width[l] * c->width[l + 1];
+    return (int64_t)c->width[l + 1] * (kind_of(c, l) == 'd' ? c->width[l] : 1);
+}
+static int64_t second_of(const Case *c, int64_t l)
+{
+    return c->unbiased || kind_of(c, l) == 's' ? 0 : c->width[l + 1];
+}
+
+/* Factors of the learning rate and the weight decay of tensor t of layer l. */
+static double factor_of(const Case *c, int64_t l, int t, int which)
+{
+    return c->factored ? 0.5 + 0.25 * (double)((3 * l + 2 * t + which) % 5) : 1;
 }
 
 /* Where layer l begins in the flat parameters; l = depth: how many there are. */
 static int64_t start_of(const Case *c, int64_t l)
 {
     int64_t at = 0;
-    EACH(i, l) at += weights_of(c, i) + (c->unbiased ? 0 : c->width[i + 1]);
+    EACH(i, l) at += first_of(c, i) + second_of(c, i);
     return at;
+}
+
+enum { EPSILON = 3 }; /* layer_norm's, in thousandths */
+
+/* The mean of n numbers, and 1 / their deviation. */
+static void moments_of(const Real *x, int64_t n, Real *mean, Real *factor)
+{
+    Real variance = 0;
+    *mean = 0;
+    EACH(i, n) *mean += x[i] / n;
+    EACH(i, n) variance += (x[i] - *mean) * (x[i] - *mean) / n;
+    *factor = 1 / sqrtl(variance + EPSILON * 1e-3L);
+}
+
+/* z of layer l from x; parameters begin at W. */
+static void true_layer(const Case *c, int64_t l, const Real *W, const Real *x, Real *z)
+{
+    const int64_t in = c->width[l], out = c->width[l + 1];
+    const Real *b = W + first_of(c, l);
+    Real mean, factor;
+    moments_of(x, in, &mean, &factor);
+    EACH(o, out) z[o] = second_of(c, l) ? b[o] : 0;
+    if (kind_of(c, l) == 'd')
+        EACH(i, in) EACH(o, out) z[o] += x[i] * W[i * out + o];
+    else
+        EACH(o, out) z[o] += W[o] * (kind_of(c, l) == 'n' ? (x[o] - mean) * factor : x[o]);
+}
+
+/* dx from dz; the parameters' derivatives are added to gradient unless that is NULL. */
+static void true_layer_backward(const Case *c, int64_t l, const Real *W, const Real *x,
+                                const Real *dz, Real *dx, Real *gradient)
+{
+    const int64_t in = c->width[l], out = c->width[l + 1];
+    const int is_norm = kind_of(c, l) == 'n';
+    Real mean, factor, sum = 0, dot = 0;
+    moments_of(x, in, &mean, &factor);
+    EACH(o, gradient && second_of(c, l) ? out : 0) gradient[first_of(c, l) + o] += dz[o];
+    if (kind_of(c, l) == 'd') {
+        EACH(k, gradient ? in * out : 0) gradient[k] += x[k / out] * dz[k % out];
+        EACH(k, in * out) dx[k / out] += dz[k % out] * W[k];
+        return;
+    }
+    EACH(i, in)
+    {
+        const Real n = is_norm ? (x[i] - mean) * factor : x[i];
+        if (gradient)
+            gradient[i] += dz[i] * n;
+        sum += dz[i] * W[i] / in;
+        dot += dz[i] * W[i] * n / in;
+    }
+    EACH(i, in)
+    dx[i] = is_norm ? (dz[i] * W[i] - sum - (x[i] - mean) * factor * dot) * factor : dz[i] * W[i];
 }
 
 /* One row on its way: x[l] enters layer l after dropout, x[depth] leaves the network. */
@@ -273,12 +394,10 @@ static void true_forward(const Case *c, const Real *w, uint64_t seed, uint64_t e
     EACH(l, c->depth)
     {
         const int64_t in = c->width[l], out = c->width[l + 1];
-        const Real *W = w + start_of(c, l), *b = W + in * out;
         const int drops = position >= 0 && c->dropout > 0;
         EACH(i, in) p->keep[l][i] = drops ? kept(c, l, seed, epoch, position, i) : 1;
         EACH(i, in) p->x[l][i] *= p->keep[l][i];
-        EACH(o, out) p->z[l][o] = c->unbiased ? 0 : b[o];
-        EACH(i, in) EACH(o, out) p->z[l][o] += p->x[l][i] * W[i * out + o];
+        true_layer(c, l, w + start_of(c, l), p->x[l], p->z[l]);
         if (!strcmp(c->activation[l], "softmax")) {
             true_softmax(out, p->z[l], NULL, p->x[l + 1], NULL);
             continue;
@@ -304,10 +423,9 @@ static void true_backward(const Case *c, const Real *w, int fused, const Pass *p
             const Activation *a = FIND(ACTIVATIONS, c->activation[l]);
             EACH(o, out) dz[o] = d[o] * a->slope(p->z[l][o]);
         }
-        EACH(k, gradient ? in * out : 0) gradient[at + k] += p->x[l][k / out] * dz[k % out];
-        EACH(o, gradient && !c->unbiased ? out : 0) gradient[at + in * out + o] += dz[o];
         memset(d, 0, (size_t)in * sizeof(Real));
-        EACH(k, in * out) d[k / out] += p->keep[l][k / out] * dz[k % out] * w[at + k];
+        true_layer_backward(c, l, w + at, p->x[l], dz, d, gradient ? gradient + at : NULL);
+        EACH(i, in) d[i] *= p->keep[l][i];
     }
 }
 

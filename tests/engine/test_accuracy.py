@@ -1,6 +1,6 @@
 """The vector maths in ulp: tests/c/accuracy.c, for every instance that this processor runs.
 
-    FASTNN_ACCURACY_POINTS=10000000 python -m pytest -s tests/test_accuracy.py
+    FASTNN_ACCURACY_POINTS=10000000 python -m pytest -s tests/engine/test_accuracy.py
 
 prints the largest errors over ten million points; without the variable there are few.
 """
@@ -8,16 +8,15 @@ prints the largest errors over ten million points; without the variable there ar
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
-from fastnn.kernels.numba.coefficients import COEFFICIENTS
-from test_c_part import ROOT, compiler, run, shipped_flags
-
 from fastnn.kernels.loader import load
+from test_c_part import ROOT, compiler, includes, run, shipped_flags
 
 __all__ = ["compiler"]  # a fixture
+
+pytestmark = pytest.mark.thorough  # the compiler takes a minute
 
 POINTS = os.environ.get("FASTNN_ACCURACY_POINTS", "20000")
 INSTANCES = [f"{level}_f{bits}" for level in load("cython").available_levels() for bits in (32, 64)]
@@ -38,8 +37,7 @@ def test_every_function_is_as_near_as_it_promises(
             *compiler,
             *shipped_flags(),
             "-Wno-psabi",
-            "-I",
-            ROOT / "kernels/c",
+            *includes(tmp_path),
             f'-DINSTANCE="{instance}.c"',
             ROOT / "tests/c/accuracy.c",
             "-o",
@@ -52,14 +50,4 @@ def test_every_function_is_as_near_as_it_promises(
     done = run([program, POINTS])
     print(done.stdout)
     assert done.returncode == 0, done.stdout
-    assert len(done.stdout.splitlines()) == 11
-
-
-def test_both_tables_of_coefficients_are_what_their_program_writes() -> None:
-    """They are kept, so that to build needs no mpmath; nobody edits them."""
-    program = ROOT / "kernels/c/coefficients.py"
-    header, table = run([sys.executable, program]), run([sys.executable, program, "python"])
-    assert header.stdout == (ROOT / "kernels/c/coefficients.h").read_text(encoding="utf-8")
-    written: dict[str, object] = {}
-    exec(table.stdout, written)
-    assert written["COEFFICIENTS"] == COEFFICIENTS
+    assert len(done.stdout.splitlines()) == 15

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import inspect
-import signal
 import tracemalloc
 from types import ModuleType
 from typing import Any
 
-import conftest
 import numpy as np
 import pytest
+from fastnn.kernels import contract
+from fastnn.kernels.contract import ACTIVATIONS, LOSSES, LossSpec, OptimizerSpec, TensorSpec
+from fastnn.kernels.loader import load
 from networks import OPTIMIZERS as SPECS
+from networks import layouts
 
-from fastnn.kernels.contract import (
-    _MODULES,
-    ACTIVATIONS,
-    KERNELS,
-    LOSSES,
-    OPTIMIZERS,
-    Engine,
-    LayerSpec,
-    LossSpec,
-    Network,
-    OptimizerSpec,
-    Trainer,
-    load,
+LAYERS = (
+    contract.dense(3, 5, "tanh"),
+    contract.layer_norm(5),
+    contract.scale(5),
+    contract.dense(5, 4, "softmax", use_bias=False),
 )
-
-LAYERS = (LayerSpec(3, 5, "tanh", True), LayerSpec(5, 4, "softmax", False))
-SIZE = 3 * 5 + 5 + 5 * 4
+SIZE = (3 * 5 + 5) + (5 + 5) + 5 + 5 * 4
 
 
-def public_methods(protocol: type) -> list[str]:
-    names = [name for name, value in vars(protocol).items() if inspect.isfunction(value)]
-    return [name for name in names if not name.startswith("_")]
+def public_methods(protocol: type) -> dict[str, Any]:
+    methods = {name: value for name, value in vars(protocol).items() if inspect.isfunction(value)}
+    return {name: value for name, value in methods.items() if not name.startswith("_")}
 
 
 def parameters(function: Any) -> list[tuple[str, Any]]:
@@ -50,56 +42,91 @@ def network_of(engine: ModuleType, dtype: Any = "float64") -> Any:
     return network
 
 
+def data_of(dtype: Any) -> list[np.ndarray]:
+    """X, target and weight of six rows, read-only."""
+    rng = np.random.default_rng(2)
+    arrays = [rng.normal(size=(6, 3)), rng.normal(size=(6, 4)), rng.uniform(size=6)]
+    arrays = [array.astype(dtype) for array in arrays]
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
+
+
+def state_of(network: Any) -> list[Any]:
+    """Step, parameters and moments, to compare."""
+    step, moments = network.get_state()
+    return [step, network.get_parameters().tolist(), *(m.tolist() for m in moments)]
+
+
+# --------------------------------------------------------------------------- the page itself
+
+
+def test_layers_name_their_tensors() -> None:
+    dense, norm = contract.dense, contract.layer_norm
+    own = dense(2, 3, factors=(2.0, 0.0), bias_factors=(0.5, 1.0))
+    assert dense(2, 3, use_bias=False).tensors == (TensorSpec("weight", (2, 3)),)
+    assert own.tensors == (TensorSpec("weight", (2, 3), 2, 0), TensorSpec("bias", (3,), 0.5, 1))
+    assert dense(2, 3, factors=(2.0, 0.0)).tensors[1] == TensorSpec("bias", (3,), 2, 0)
+    bare = [norm(3, scale=False), norm(3, shift=False), norm(3, scale=False, shift=False)]
+    names = [[tensor.name for tensor in spec.tensors] for spec in bare]
+    assert names == [["shift"], ["scale"], []]
+    for spec in (own, norm(3), contract.scale(3)):
+        row = contract.KINDS[spec.kind]
+        assert tuple(tensor.name for tensor in spec.tensors) == row.tensors
+        assert {*row.starts, "weight"} >= {*row.tensors} >= {*row.penalised}
+        assert len(spec.numbers) == len(row.numbers)
+        assert spec.flops == row.flops * spec.size
+
+
+def test_views_take_a_flat_vector_apart() -> None:
+    flat = np.arange(SIZE)
+    assert contract.size(LAYERS) == SIZE
+    views = contract.views(LAYERS, flat)
+    shapes = [{name: tensor.shape for name, tensor in tensors.items()} for tensors in views]
+    middle = [{"scale": (5,), "shift": (5,)}, {"scale": (5,)}]
+    assert shapes == [{"weight": (3, 5), "bias": (5,)}, *middle, {"weight": (5, 4)}]
+    assert [x for tensors in views for t in tensors.values() for x in t.flat] == flat.tolist()
+    views[1]["shift"][0] = -1
+    assert flat[25] == -1
+
+
+def test_optimizers_take_their_numbers_by_name() -> None:
+    spec = contract.optimizer("adam_hat", epsilon=3, beta_1=1, beta_2=2, l2=0.5)
+    assert spec == OptimizerSpec("adam_hat", (1, 2, 3), l2=0.5)
+    assert (spec.number("beta_2"), spec.moments, spec.state) == (2, 2, "adam")
+    assert contract.optimizer("sgd") == OptimizerSpec("sgd", (), 0, 0, 0, False)
+    with pytest.raises(KeyError, match="epsilon"):
+        contract.optimizer("adam", beta_1=1, beta_2=2)
+    with pytest.raises(TypeError, match="sgd has no momentum"):
+        contract.optimizer("sgd", momentum=0.9)
+
+
+def test_names_mean_one_row() -> None:
+    for table in (ACTIVATIONS, LOSSES):
+        names = [*table, *(name for row in table.values() for name in row.names)]
+        assert len(names) == len(set(names))
+    assert {row.fused_with for row in LOSSES.values()} <= {None, *ACTIVATIONS}
+    assert {row.of_probabilities for row in LOSSES.values()} <= {None, *LOSSES}
+
+
 # --------------------------------------------------------------------------- rows
 
 
-def test_every_tested_engine_is_one_of_the_contract() -> None:
-    assert set(conftest.ENGINES) <= set(_MODULES)
-    assert "numpy" in conftest.ENGINES
-
-
 def test_engine_has_every_row(engine: ModuleType) -> None:
-    assert engine.ACTIVATIONS == ACTIVATIONS
-    assert engine.LOSSES == LOSSES
-    assert engine.OPTIMIZERS == OPTIMIZERS
+    for table in ("ACTIVATIONS", "LOSSES", "OPTIMIZERS", "KINDS"):
+        assert tuple(getattr(engine, table)) == tuple(getattr(contract, table))
     assert load(engine.NAME) is engine
     assert isinstance(engine.ISA, str)
     assert engine.ISA
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_kernel_signature(engine: ModuleType, kernel: str) -> None:
-    assert parameters(getattr(engine, kernel)) == parameters(getattr(Engine, kernel))
-
-
-def test_the_contract_names_its_kernels() -> None:
-    assert tuple(public_methods(Engine)) == KERNELS
-
-
-@pytest.mark.parametrize("method", public_methods(Network))
-def test_network_signature(engine: ModuleType, method: str) -> None:
-    wanted = parameters(getattr(Network, method))
-    assert parameters(getattr(engine.Network, method)) == wanted
-
-
-@pytest.mark.parametrize("method", public_methods(Trainer))
-def test_trainer_signature(engine: ModuleType, method: str) -> None:
-    trainer = network_of(engine).trainer(LossSpec("mse"), SPECS["adam"], 2, 0)
-    with trainer:
-        have = parameters(getattr(type(trainer), method))
-    assert have == parameters(getattr(Trainer, method))
-
-
-def test_specifications_of_the_tests_cover_every_optimizer() -> None:
-    assert {spec.name for spec in SPECS.values()} == set(OPTIMIZERS)
-
-
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_activations_let_nan_through(engine: ModuleType, dtype: np.dtype, activation: str) -> None:
-    Z = np.full((1, 21), np.nan, dtype)
-    out = np.zeros_like(Z)
-    engine.activation_forward(Z, activation, out)
-    assert np.isnan(out).all()
+def test_signatures(engine: ModuleType) -> None:
+    with network_of(engine).trainer(LossSpec("mse"), SPECS["adam"], 2, 0) as trainer:
+        homes = {"Engine": engine, "Network": engine.Network, "Trainer": type(trainer)}
+    for protocol, home in homes.items():
+        for name, wanted in public_methods(getattr(contract, protocol)).items():
+            assert parameters(getattr(home, name)) == parameters(wanted), name
+    assert tuple(public_methods(contract.Engine)) == contract.KERNELS
 
 
 # --------------------------------------------------------------------------- networks
@@ -109,38 +136,35 @@ def test_parameters_and_state_are_copied(engine: ModuleType, dtype: np.dtype) ->
     network = engine.Network(LAYERS, dtype)
     assert network.size == SIZE
     flat = np.arange(SIZE, dtype=dtype)
-    network.set_parameters(flat)
-    flat[:] = -1
-    copy = network.get_parameters()
-    assert copy.dtype == dtype
-    assert copy.tolist() == list(range(SIZE))
-    copy[:] = -1
-    assert network.get_parameters().tolist() == list(range(SIZE))
-
     moment = np.linspace(0, 1, SIZE).astype(dtype)
+    network.set_parameters(flat)
     network.set_state(12, (moment, 2 * moment))
-    step, moments = network.get_state()
-    assert step == 12
-    assert [m.tolist() for m in moments] == [moment.tolist(), (2 * moment).tolist()]
-    assert all(m.dtype == dtype for m in moments)
-    moments[0][:] = -1
-    assert network.get_state()[1][0].tolist() == moment.tolist()
+    wanted = [12, flat.tolist(), moment.tolist(), (2 * moment).tolist()]
+    flat[:] = moment[:] = -1
+    assert state_of(network) == wanted
+    for copy in (network.get_parameters(), *network.get_state()[1]):
+        assert copy.dtype == dtype
+        copy[:] = -1
+    assert state_of(network) == wanted
 
 
-def test_trainer_keeps_a_state_that_fits(engine: ModuleType, dtype: np.dtype) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "is_kept"), [("adamw", True), ("nadam", True), (None, True), ("adagrad", False)]
+)
+def test_trainer_keeps_a_state_that_fits(
+    engine: ModuleType, dtype: np.dtype, optimizer: str | None, is_kept: bool
+) -> None:
+    """One without an optimizer leaves it alone, also when it has evaluated."""
     network = network_of(engine, dtype)
     kept = np.linspace(0, 1, SIZE).astype(dtype)
     network.set_state(9, (kept, kept))
-    with network.trainer(LossSpec("mse"), SPECS["adamw"], 4, 0):
-        pass
-    step, moments = network.get_state()
-    assert step == 9
-    assert [m.tolist() for m in moments] == [kept.tolist()] * 2
-    with network.trainer(LossSpec("mse"), SPECS["adagrad"], 4, 0):
-        pass
-    step, moments = network.get_state()
-    assert step == 0
-    assert [m.tolist() for m in moments] == [[0.0] * SIZE]
+    before = state_of(network)
+    spec = None if optimizer is None else SPECS[optimizer]
+    with network.trainer(LossSpec("mse"), spec, 4, 0) as trainer:
+        assert trainer.gradient(*data_of(dtype))[0] == trainer.evaluate(*data_of(dtype)) > 0
+    if not is_kept:
+        before = [0, before[1], [0.0] * SIZE]
+    assert state_of(network) == before
 
 
 def test_a_run_cut_in_two_is_the_same_run(engine: ModuleType, dtype: np.dtype) -> None:
@@ -152,55 +176,60 @@ def test_a_run_cut_in_two_is_the_same_run(engine: ModuleType, dtype: np.dtype) -
     for parts in [(range(6),), (range(3), range(3, 6))]:
         network = network_of(engine, dtype)
         for part in parts:
-            with network.trainer(loss, SPECS["adam"], 8, 5) as trainer:
+            with network.trainer(loss, SPECS["nadam"], 8, 5) as trainer:
                 for epoch in part:
                     trainer.epoch(X, target, None, epoch, rates, True)
             assert trainer.steps == 3 * len(part)
-        results.append(network.get_parameters())
-    assert network.get_state()[0] == 18
-    assert (results[0] == results[1]).all()
+        results.append(state_of(network))
+    assert results[0][0] == 18
+    assert results[0] == results[1]
 
 
-def odd_forms(X: np.ndarray) -> dict[str, Any]:
+def test_layers_without_tensors_train_none(engine: ModuleType, dtype: np.dtype) -> None:
+    """A network of them alone has no parameter, and an output."""
+    layers = (contract.layer_norm(4, 0.5, scale=False, shift=False, dropout=0.5),)
+    network = engine.Network(layers, dtype)
+    X = np.array([[1, 1, 3, 3], [2, 2, 2, 2]], dtype)
+    wanted = np.array([[-1, -1, 1, 1], [0] * 4]) / np.sqrt(1.5)
+    assert network.predict(X) == pytest.approx(wanted, rel=1e-6)
+    with network.trainer(LossSpec("mse"), SPECS["adam"], 1, 0) as trainer:
+        value, gradient = trainer.gradient(X, np.zeros_like(X), None)
+        assert value == pytest.approx(1 / 3, rel=1e-6)
+        assert gradient.shape == network.get_parameters().shape == (0,)
+        trainer.epoch(X, X, None, 0, np.full(2, 0.1), True)
+        assert trainer.steps == 2
+
+
+def odd_forms(X: np.ndarray) -> list[Any]:
     """Forms of a matrix that are not plain."""
-    raw = np.zeros(X.nbytes + 1, np.uint8)
-    unaligned = raw[1:].view(X.dtype).reshape(X.shape)
-    unaligned[...] = X
-    return {
-        "other dtype": X.astype("float32" if X.dtype == "float64" else "float64"),
-        "integers": X.astype(np.int64),
-        "big-endian": X.astype(X.dtype.newbyteorder(">")),
-        "Fortran order": np.asfortranarray(X),
-        "strided": np.repeat(X, 2, axis=0)[::2],
-        "unaligned": unaligned,
-        "one axis": X.ravel(),
-        "three axes": X[np.newaxis],
-        "list": X.tolist(),
-        "None": None,
-    }
+    other = "float32" if X.dtype == "float64" else "float64"
+    forms = layouts(X)
+    odd = [forms[name] for name in ("fortran", "strided", "reversed", "unaligned", "big-endian")]
+    return [*odd, X.astype(other), X.astype(np.int64), X.ravel(), X[np.newaxis], X.tolist(), None]
 
 
 def test_predict_takes_plain_matrices_only(engine: ModuleType, dtype: np.dtype) -> None:
-    network = network_of(engine, dtype)
-    X = np.random.default_rng(0).normal(size=(6, 3)).astype(dtype)
+    """Of any numbers: NaN and inf flow."""
+    network, (X, _, _) = network_of(engine, dtype), data_of(dtype)
     wanted = network.predict(X)
     assert wanted.shape == (6, 4)
     assert wanted.dtype == dtype
-    X.flags.writeable = False
-    assert (network.predict(X) == wanted).all()
-    for odd in odd_forms(X).values():
+    for odd in odd_forms(X):
         assert network.predict(odd) is None
     assert network.predict(np.zeros((6, 4), dtype)) is None
     assert network.predict(np.zeros((0, 3), dtype)).shape == (0, 4)
-
-
-def test_predict_lets_nan_and_inf_flow(engine: ModuleType, dtype: np.dtype) -> None:
-    network = network_of(engine, dtype)
-    X = np.zeros((3, 3), dtype)
-    X[1, 0], X[2, 2] = np.nan, np.inf
-    output = network.predict(X)
-    assert np.isfinite(output[[0, 2]]).all()  # tanh(inf) is 1
+    odd = X.copy()
+    odd[1, 0], odd[2, 2] = np.nan, np.inf
+    output = network.predict(odd)
+    assert (output[3:] == wanted[3:]).all()
+    assert np.isfinite(output[2]).all()  # tanh(inf) is 1
     assert np.isnan(output[1]).all()
+
+
+def with_last(array: np.ndarray, *values: float) -> list[np.ndarray]:
+    """Copies whose last element is one of the values."""
+    copies = [np.append(array.ravel()[:-1], value).astype(array.dtype) for value in values]
+    return [copy.reshape(array.shape) for copy in copies]
 
 
 @pytest.mark.parametrize("labels", [True, False])
@@ -208,34 +237,25 @@ def test_step_refuses_and_changes_nothing(
     engine: ModuleType, dtype: np.dtype, labels: bool
 ) -> None:
     """None for every argument that is not plain, does not fit or is not finite."""
-    rng = np.random.default_rng(2)
-    X = rng.normal(size=(6, 3)).astype(dtype)
-    target = rng.integers(4, size=6) if labels else rng.normal(size=(6, 4)).astype(dtype)
-    weight = rng.uniform(size=6).astype(dtype)
+    X, target, weight = data_of(dtype)
+    target = target.argmax(axis=1) if labels else target
+    odd = np.nan, np.inf, -np.inf
 
-    def with_value(array: np.ndarray, value: float) -> np.ndarray:
-        array = array.copy()
-        array.flat[-1] = value
-        return array
-
-    bad_X = [*odd_forms(X).values(), X[:5], X[:, :2].copy()]
-    bad_X += [with_value(X, value) for value in (np.nan, np.inf, -np.inf)]
+    bad_X = [*odd_forms(X), X[:5], X[:, :2].copy(), *with_last(X, *odd)]
     bad_weight = [weight[:5], weight[:, np.newaxis], weight[::-1], weight.tolist()]
-    bad_weight += [weight.astype(np.int64), with_value(weight, np.nan), with_value(weight, np.inf)]
+    bad_weight += [weight.astype(np.int64), *with_last(weight, *odd)]
     if labels:
-        bad_target = [target[:5], target[::-1], target.astype(np.int32), target.astype(dtype)]
-        bad_target += [with_value(target, 4), with_value(target, -1), target.tolist(), None]
-        bad_target += [target[:, np.newaxis]]
-    else:
-        bad_target = [*odd_forms(target).values(), target[:5], target[:, :3].copy()]
-        bad_target += [with_value(target, value) for value in (np.nan, np.inf, -np.inf)]
-        bad_target += [np.zeros(6, np.int64)]  # labels are for the cross-entropies
+        bad_target = [target[::-1], target.astype(np.int32), target.astype(dtype), target.tolist()]
+        bad_target += [*with_last(target, 4, -1), target[:5], target[:, np.newaxis], None]
+    else:  # mse takes no labels
+        bad_target = [*odd_forms(target), *with_last(target, *odd), np.zeros(6, np.int64)]
+        bad_target += [target[:5], target[:, :3].copy()]
 
     network = network_of(engine, dtype)
     loss = LossSpec("cross_entropy", fused=True) if labels else LossSpec("mse")
     with network.trainer(loss, SPECS["adam"], 4, 0) as trainer:
         trainer.step(X, target, weight, 0.01)
-        before = network.get_parameters(), *network.get_state()[1]
+        before = state_of(network)
         for batch in [
             *((bad, target, weight) for bad in bad_X),
             *((X, bad, weight) for bad in bad_target),
@@ -244,135 +264,64 @@ def test_step_refuses_and_changes_nothing(
         ]:
             assert trainer.step(*batch, 0.01) is None
         assert trainer.steps == 1
-        assert network.get_state()[0] == 1
-        after = network.get_parameters(), *network.get_state()[1]
-        assert all((a == b).all() for a, b in zip(after, before, strict=True))
+        assert state_of(network) == before
         assert trainer.step(X, target, None, 0.01) is not None
         assert trainer.steps == 2
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_weights_that_sum_to_zero(engine: ModuleType, dtype: np.dtype, loss: str) -> None:
-    network = network_of(engine, dtype)
-    X, zeros = np.ones((6, 3), dtype), np.zeros(6, dtype)
-    target = np.full((6, 4), 0.5, dtype)
-    with network.trainer(LossSpec(loss, 0.5), SPECS["momentum"], 6, 0) as trainer:
-        assert trainer.evaluate(X, target, zeros) == 0
-        value, gradient = trainer.gradient(X, target, zeros)
-        assert value == 0
-        assert gradient.dtype == dtype
-        assert gradient.tolist() == [0.0] * SIZE
-    delta = np.ones((6, 4), dtype)
-    assert engine.loss_value_and_delta(target, target, zeros, loss, 0.5, delta) == 0
-    assert (delta == 0).all()
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_weights_that_sum_to_zero_hide_an_infinite_loss(
-    engine: ModuleType, dtype: np.dtype, loss: str
-) -> None:
+    """Loss and gradient are zero, also where they would be infinite."""
     largest, zeros = np.finfo(dtype).max, np.zeros(3, dtype)
-    output, target = np.full((3, 4), largest, dtype), np.zeros((3, 4), dtype)
-    delta = np.ones_like(output)
-    assert engine.loss_value_and_delta(output, target, zeros, loss, 0.5, delta) == 0
-    assert (delta == 0).all()
-    network = engine.Network((LayerSpec(1, 4, "identity", True),), dtype)
-    network.set_parameters(np.array([0.0] * 4 + [largest] * 4, dtype))
-    X = np.ones((3, 1), dtype)
-    with network.trainer(LossSpec(loss, 0.5), SPECS["momentum"], 3, 0) as trainer:
-        assert trainer.evaluate(X, target, zeros) == 0
-        value, gradient = trainer.gradient(X, target, zeros)
-        assert (value, gradient.tolist()) == (0, [0.0] * 8)
-        assert trainer.epoch(X, target, zeros, 0, np.array([0.1]), False) == 0
+    target = np.zeros((3, 4), dtype)
+    for number in (dtype.type(0.5), largest):
+        output, delta = np.full((3, 4), number, dtype), np.ones((3, 4), dtype)
+        assert engine.loss_value_and_delta(output, target, zeros, loss, 0.5, delta) == 0
+        assert (delta == 0).all()
+        network = engine.Network((contract.dense(1, 4),), dtype)
+        network.set_parameters(np.array([0.0] * 4 + [number] * 4, dtype))
+        X = np.ones((3, 1), dtype)
+        with network.trainer(LossSpec(loss, 0.5), SPECS["momentum"], 3, 0) as trainer:
+            assert trainer.evaluate(X, target, zeros) == 0
+            value, gradient = trainer.gradient(X, target, zeros)
+            assert gradient.dtype == dtype
+            assert (value, gradient.tolist()) == (0, [0.0] * 8)
+            assert trainer.epoch(X, target, zeros, 0, np.array([0.1]), False) == 0
 
 
 def test_read_only_training_data(engine: ModuleType, dtype: np.dtype) -> None:
-    """Engines never write to their inputs, so read-only ones do, and stay what they are."""
-    rng = np.random.default_rng(4)
-    data = [rng.normal(size=(6, 3)), rng.normal(size=(6, 4)), rng.uniform(size=6)]
-    data = [array.astype(dtype) for array in data]
-    copies = [array.copy() for array in data]
-    for array in data:
-        array.flags.writeable = False
+    """Engines never write to their inputs, so read-only ones do, and stay what they are.
+
+    Losses are Python's floats.
+    """
+    data, copies = data_of(dtype), data_of(dtype)
     network = network_of(engine, dtype)
     with network.trainer(LossSpec("mse"), SPECS["adam"], 4, 0) as trainer:
-        trainer.epoch(*data, 0, np.full(2, 0.01), True)
-        trainer.step(*data, 0.01)
-        trainer.gradient(*data)
-        trainer.evaluate(*data)
+        values = [
+            trainer.epoch(*data, 0, np.full(2, 0.01), True),
+            trainer.step(*data, 0.01),
+            trainer.gradient(*data)[0],
+            trainer.evaluate(*data),
+            trainer.penalty,
+        ]
+    assert [type(value) for value in values] == [float] * 5
     network.predict(data[0])
     network.input_gradient(data[0], np.array([0]))
     assert all((a == b).all() for a, b in zip(data, copies, strict=True))
-
-
-def test_losses_are_python_floats(engine: ModuleType, dtype: np.dtype) -> None:
-    network = network_of(engine, dtype)
-    X, target = np.ones((4, 3), dtype), np.array([0, 1, 2, 3])
-    with network.trainer(LossSpec("cross_entropy", fused=True), SPECS["sgd"], 4, 0) as trainer:
-        values = [
-            trainer.epoch(X, target, None, 0, np.array([0.1]), True),
-            trainer.step(X, target, None, 0.1),
-            trainer.evaluate(X, target, None),
-            trainer.gradient(X, target, None)[0],
-        ]
-    assert [type(value) for value in values] == [float] * 4
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_an_interrupt_leaves_whole_steps(engine: ModuleType, threads: int) -> None:
-    """A signal in the middle of an epoch: the network is as after the steps it counts.
-
-    The epoch is one of a million steps of one row, of which some are done when the
-    signal comes; repeating just those must lead to the same bits.
-    """
-    layers = (LayerSpec(4, 40, "relu", True), LayerSpec(40, 1, "identity", True))
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(1_000_000, 4)).astype(np.float32)
-    target = X[:, :1].copy()
-    start = rng.normal(0, 0.3, 241).astype(np.float32)
-
-    def run(rows: int) -> Any:
-        network = engine.Network(layers, np.dtype("float32"))
-        network.set_parameters(start)
-        with network.trainer(LossSpec("mse"), SPECS["adam"], 1, 0, threads) as trainer:
-            try:
-                trainer.epoch(X[:rows], target[:rows], None, 0, np.full(rows, 1e-3), False)
-            except KeyboardInterrupt:
-                assert 0 < trainer.steps < rows
-        assert network.get_state()[0] == trainer.steps
-        return network
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    run(2)  # the first time, an engine may compile
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
-    try:
-        interrupted = run(len(X))
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    steps, moments = interrupted.get_state()
-    assert steps < len(X)
-    repeated = run(steps)
-    assert (interrupted.get_parameters() == repeated.get_parameters()).all()
-    for have, want in zip(moments, repeated.get_state()[1], strict=True):
-        assert (have == want).all()
 
 
 def test_subnormal_numbers_survive_outside(engine: ModuleType, dtype: np.dtype) -> None:
     """Whatever an engine does to them inside, NumPy has them again afterwards."""
     small = np.full(4, np.finfo(dtype).tiny, dtype)
     network = network_of(engine, dtype)
-    X, target = np.ones((50, 3), dtype), np.ones((50, 4), dtype)
+    X, target, _ = data = data_of(dtype)
     with network.trainer(LossSpec("mse"), SPECS["adam"], 50, 0, 2) as trainer:
-        trainer.epoch(X, target, None, 0, np.array([0.1]), True)
-        trainer.evaluate(X, target, None)
+        trainer.epoch(*data, 0, np.array([0.1]), True)
+        trainer.evaluate(*data)
         network.predict(X, 2)
         network.input_gradient(X, np.array([0]))
-        engine.linear_forward(X, np.ones((3, 4), dtype), None, "gelu", target)
-        engine.activation_forward(X, "tanh", X)
+        engine.linear_forward(X, np.ones((3, 4), dtype), None, "gelu", np.empty_like(target))
+        engine.activation_forward(X, "tanh", np.empty_like(X))
         assert (small / 4 > 0).all()
     assert (small / 4 > 0).all()
 
@@ -391,24 +340,16 @@ def test_all_finite(engine: ModuleType, dtype: np.dtype) -> None:
         for position in [(0, 0), (39, 29), (17, 5)]:
             wrong = np.ones((40, 30), dtype)
             wrong[position] = bad
-            assert not engine.all_finite(wrong)
-            assert not engine.all_finite(wrong.T[::-1])
-            assert not engine.all_finite(wrong[:, position[1]])
-            assert not engine.all_finite(wrong[(*position, ...)])
+            forms = [wrong, wrong.T[::-1], wrong[:, position[1]], wrong[(*position, ...)]]
+            assert not any(engine.all_finite(form) for form in forms)
         record["value"][39] = bad
         assert not engine.all_finite(record["value"])
 
 
 def test_all_finite_makes_no_copy(engine: ModuleType) -> None:
     values = np.ones((2000, 1000))
-    for form in (values, values[:, ::2], values.T):
-        tracemalloc.start()
-        assert engine.all_finite(form)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 1_000_000  # of 8 to 16 MB
-
-
-def test_optimizer_specification_defaults_do_nothing() -> None:
-    """An option left out is an option off."""
-    assert OptimizerSpec("sgd", 0) == OptimizerSpec("sgd", 0, 0, False, 0, 0, 0, 0, 0, 0)
+    tracemalloc.start()
+    assert all(engine.all_finite(form) for form in (values, values[:, ::2], values.T))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000  # of 8 to 16 MB

@@ -1,193 +1,181 @@
 """Random networks in the compiled engines against the reference: gradients and training.
 
-Depths, widths, batches and every option are drawn from seeds (networks.py), and the draw
-is checked to meet each row of the contract.
+Widths, batches and every option are drawn from seeds (networks.py), and the draw is checked
+to meet each row of the contract.
 """
 
 from __future__ import annotations
 
-import collections
 import functools
 import itertools
 import math
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
-from networks import OPTIMIZERS as SPECS
-from networks import Case, random_case, random_parameters, relative_error
+from fastnn.kernels import contract
+from fastnn.kernels.contract import LossSpec
+from fastnn.kernels.loader import load
+from networks import (
+    FEW,
+    OPTIMIZERS,
+    Case,
+    random_case,
+    random_parameters,
+    relative_error,
+    seeds,
+)
 
-from fastnn.kernels.contract import ACTIVATIONS, LOSSES, OPTIMIZERS, LayerSpec, LossSpec
 
-NETWORKS = 500
-TRAJECTORIES = 150
-OPTIONS = ("nesterov", "momentum", "weight_decay", "l2", "clip_norm")
-OPTIONS += ("epsilon_hat", "rate_in_velocity", "l2_by_weight")
+def traits(case: Case) -> set[str]:
+    """What a case has that a formula, a gate or an edge may depend on."""
+    found, decay = {case.loss.name, case.optimizer.name}, case.optimizer.weight_decay
+    switches = {
+        **case.loss._asdict(),
+        **case.optimizer._asdict(),
+        "labels": case.target.ndim == 1,
+        "weighted": case.weight is not None,
+        "narrow output": case.layers[-1].outputs <= 4,
+        "partial batch": len(case.X) % case.batch_size > 0,
+        "several tiles": case.batch_size > 128,
+    }
+    for place, spec in enumerate(case.layers):
+        found |= {spec.activation, f"{spec.kind} as layer {place}"}
+        switches[f"{spec.kind} last"] = spec is case.layers[-1]
+        switches[f"{spec.kind} with dropout"] = spec.dropout
+        switches[f"bare {spec.kind}"] = len(spec.tensors) < len(contract.KINDS[spec.kind].tensors)
+        for tensor in spec.tensors:
+            switches[f"rate of {tensor.name}"] = tensor.rate_factor != 1
+            switches[f"frozen {tensor.name}"] = tensor.rate_factor == 0
+            switches[f"decay of {tensor.name}"] = decay and tensor.decay_factor != 1
+    return found | {name for name, is_on in switches.items() if is_on}
+
+
+def test_the_draw_meets_everything() -> None:
+    met = set().union(*(traits(random_case(seed)) for seed in range(FEW)))
+    wanted = {*contract.ACTIVATIONS, *contract.LOSSES, *contract.OPTIMIZERS}
+    wanted |= {"fused", "per_row", "l2", "clip_norm", "l2_by_weight", "labels", "weighted"}
+    wanted |= {"narrow output", "partial batch", "several tiles", "bare dense", "bare layer_norm"}
+    for kind, row in contract.KINDS.items():
+        wanted |= {f"{kind} last", f"{kind} with dropout"}
+        wanted |= {f"{kind} as layer {place}" for place in range(4)}
+        for tensor in row.tensors:
+            wanted |= {f"rate of {tensor}", f"frozen {tensor}", f"decay of {tensor}"}
+    assert met >= wanted, wanted - met
+
+
+# --------------------------------------------------------------------------- inference
 
 
 @functools.cache
-def case_and_gradients(
-    seed: int, reference: ModuleType
-) -> tuple[Case, float, np.ndarray, np.ndarray]:
-    """A case, its loss and gradient in float64, and the reference's gradient in float32."""
-    case = random_case(seed, reference)
-    value, gradient = case.gradient(reference, np.float64)
-    return case, value, gradient, case.gradient(reference, np.float32)[1]
+def truth(seed: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """The loss and gradient in float64, and the gradient in float32, of the reference."""
+    case, reference = random_case(seed), load("numpy")
+    return *case.gradient(reference), case.gradient(reference, np.float32)[1]
 
 
-def test_the_draw_meets_every_row(reference: ModuleType) -> None:
-    met = collections.Counter()
-    for seed in range(NETWORKS):
-        case = case_and_gradients(seed, reference)[0]
-        met[f"depth {len(case.layers)}"] += 1
-        met.update({f"hidden {spec.activation}" for spec in case.layers[:-1]})
-        met[f"output {case.layers[-1].activation}"] += 1
-        met[f"{case.loss.name} {case.loss.fused}"] += 1
-        met[case.optimizer.name] += 1
-        met["labels"] += case.target.ndim == 1
-        met["weighted"] += case.weight is not None
-        met["dropout"] += any(spec.dropout for spec in case.layers)
-        met["no bias"] += not all(spec.use_bias for spec in case.layers)
-        met["narrow output"] += case.layers[-1].outputs <= 4
-        met["partial batch"] += len(case.X) % case.batch_size > 0
-        met["per_row"] += case.loss.per_row
-        for option in OPTIONS:
-            met[option] += bool(getattr(case.optimizer, option))
-    wanted = {f"depth {depth}" for depth in range(1, 5)}
-    wanted |= {f"hidden {name}" for name in ACTIVATIONS if name != "softmax"}
-    wanted |= {f"output {name}" for name in ACTIVATIONS}
-    wanted |= {f"{name} False" for name in LOSSES}
-    wanted |= {"cross_entropy True", "binary_cross_entropy True", *OPTIMIZERS}
-    wanted |= {"labels", "weighted", "dropout", "no bias", "narrow output", "partial batch"}
-    wanted |= {"per_row", *OPTIONS}
-    assert all(met[name] >= 5 for name in wanted), met
-
-
-@pytest.mark.parametrize("seed", range(NETWORKS))
-def test_gradient(compiled: ModuleType, reference: ModuleType, seed: int) -> None:
-    case, true_value, truth, plain = case_and_gradients(seed, reference)
-    value, gradient = case.gradient(compiled, np.float64)
+@pytest.mark.parametrize("seed", seeds())
+def test_gradient(compiled: ModuleType, seed: int) -> None:
+    case, (true_value, gradient, plain) = random_case(seed), truth(seed)
+    value, have = case.gradient(compiled)
     # some 10² to 10⁴ roundings of 1.1e-16, that mostly cancel
-    assert relative_error(gradient, truth) <= 1e-12
+    assert relative_error(have, gradient) <= 1e-12
     assert value == pytest.approx(true_value, rel=1e-12, abs=1e-14)
 
-    value, gradient = case.gradient(compiled, np.float32)
+    value, have = case.gradient(compiled, np.float32)
     # 1e-5, or as good as plain NumPy where float32 itself is what hurts
-    assert relative_error(gradient, truth) <= max(1e-5, 8 * relative_error(plain, truth))
+    assert relative_error(have, gradient) <= max(1e-5, 8 * relative_error(plain, gradient))
     assert value == pytest.approx(true_value, rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(0, NETWORKS, 5))
+@pytest.mark.parametrize("seed", seeds())
 def test_inference(compiled: ModuleType, reference: ModuleType, seed: int) -> None:
     """The output, the loss alone, and the gradient by the inputs, in float64."""
-    case, true_value, _, _ = case_and_gradients(seed, reference)
-    network, true_network = (case.network(engine, np.float64) for engine in (compiled, reference))
+    case = random_case(seed)
+    network, true_network = case.network(compiled), case.network(reference)
     assert relative_error(network.predict(case.X), true_network.predict(case.X)) <= 1e-12
     outputs = np.arange(case.layers[-1].outputs)[::7].copy()
     X = case.X[:20].copy()
-    truth = true_network.input_gradient(X, outputs)
+    wanted = true_network.input_gradient(X, outputs)
     have = network.input_gradient(X, outputs)
-    assert have.shape == truth.shape
-    assert relative_error(have, truth) <= 1e-12
-    with case.trainer(network) as trainer:
+    assert have.shape == wanted.shape
+    assert relative_error(have, wanted) <= 1e-12
+    with network.trainer(case.loss, None, 1, 0) as trainer:
         value = trainer.evaluate(*case.data(np.float64))
-    assert value == pytest.approx(true_value, rel=1e-12, abs=1e-14)
+    assert value == pytest.approx(truth(seed)[0], rel=1e-12, abs=1e-14)
 
 
-def train(case: Case, engine: ModuleType, steps: int) -> tuple[np.ndarray, list[float], list]:
-    """Parameters, losses and penalties of epochs, and moments, after ``steps`` updates."""
-    network = case.network(engine, np.float64)
-    per_epoch = math.ceil(len(case.X) / case.batch_size)
-    assert steps % per_epoch == 0
+# --------------------------------------------------------------------------- training
+
+
+def train(case: Case, engine: ModuleType, epochs: int, rate: float) -> tuple[list, list[float]]:
+    """Parameters and moments, and the losses and penalties, after epochs and a single step."""
+    network, data = case.network(engine), case.data(np.float64)
     losses = []
     with case.trainer(network) as trainer:
-        for epoch in range(steps // per_epoch):
-            rates = np.linspace(1, 0.5, per_epoch) * trajectory_rate(case)
-            losses.append(trainer.epoch(*case.data(np.float64), epoch, rates, True))
-            losses.append(trainer.penalty)
-    assert trainer.steps == steps
-    return network.get_parameters(), losses, list(network.get_state()[1])
+        for epoch in range(epochs):
+            rates = np.linspace(1, 0.5, case.steps) * rate
+            losses += [trainer.epoch(*data, epoch, rates, True), trainer.penalty]
+        losses += [trainer.step(*data, rate), trainer.penalty]
+        assert trainer.steps == network.get_state()[0] == epochs * case.steps + 1
+    return [network.get_parameters(), *network.get_state()[1]], losses
 
 
-def trajectory_rate(case: Case) -> float:
-    """Small enough that no trajectory explodes: a sum of squares has a long gradient."""
-    if case.optimizer.name != "sgd":
-        return 1e-3
-    return 1e-5 if case.loss.name == "sum_squares" else 1e-2
+def assert_same_training(
+    case: Case, engines: Any, tolerance: float, of_losses: float, *course: Any
+) -> None:
+    (have, losses), (want, true_losses) = (train(case, engine, *course) for engine in engines)
+    assert np.isfinite(want[0]).all()
+    assert losses == pytest.approx(true_losses, rel=of_losses, abs=1e-12)
+    for a, b in zip(have, want, strict=True):
+        assert relative_error(a, b) <= tolerance
 
 
-@pytest.mark.parametrize("seed", range(TRAJECTORIES))
+@pytest.mark.parametrize("seed", seeds())
 def test_trajectory(compiled: ModuleType, reference: ModuleType, seed: int) -> None:
-    """Twenty steps in four epochs of five, the last batch mostly short.
+    """Twenty steps in four epochs of five, the last batch short, and a step of all rows.
 
     1e-9: differences of 1e-16 grow by the curvature, and by 1 / ε where a moment is tiny.
     A kink is crossed by both engines alike unless z lies within 1e-13 of it.
     """
-    case = case_and_gradients(seed, reference)[0]
-    batch = max(1, math.ceil(len(case.X) / 5))
-    rows = min(len(case.X), 5 * batch)
-    while math.ceil(rows / batch) < 5:  # few rows: repeat some until there are five batches
-        rows += 1
-    index = np.resize(np.arange(len(case.X)), rows)
-    case = case._replace(
-        X=case.X[index],
-        target=case.target[index],
-        weight=None if case.weight is None else case.weight[index],
-        batch_size=batch,
-    )
-    parameters, losses, moments = train(case, compiled, 20)
-    truth, true_losses, true_moments = train(case, reference, 20)
-    assert np.isfinite(truth).all()
-    assert relative_error(parameters, truth) <= 1e-9
-    assert losses == pytest.approx(true_losses, rel=1e-9, abs=1e-12)
-    for have, want in zip(moments, true_moments, strict=True):
-        assert relative_error(have, want) <= 1e-9
+    case = random_case(seed)
+    batch = math.ceil(len(case.X) / 5)
+    case = case.rows(np.resize(np.arange(len(case.X)), max(5, 5 * batch - 1)), batch)
+    # small enough that no trajectory explodes: a sum has a long gradient, and so has 1 / p
+    rate = 1e-3 if case.optimizer.numbers else 1e-2
+    rate = 1e-5 if case.loss.name.endswith(("sum_squares", "of_probabilities")) else rate
+    assert_same_training(case, (compiled, reference), 1e-9, 1e-9, 4, rate)
 
 
 LARGE = {
     "mnist": ((784, 128, 10), 300, 128),
     "many tiles": ((70, 400, 333, 40), 150, 150),
+    "deep": ((33,) * 13, 40, 17),
     "many rows": ((9, 20, 3), 9001, 4500),  # more than any workspace holds at once
     "many rows, one output": ((5, 33, 1), 5000, 5000),
 }
 
 
-@pytest.mark.parametrize("option", ["plain", "clip", "dropout"])
+@pytest.mark.parametrize("option", ["plain", "clip", "dropout", "kinds"])
 @pytest.mark.parametrize("name", LARGE)
 def test_large(compiled: ModuleType, reference: ModuleType, name: str, option: str) -> None:
-    """Sizes of real use: gradients in both dtypes, three steps in float64."""
-    sizes, rows, batch_size = LARGE[name]
+    """Sizes of real use: gradients in both dtypes, two to four steps of Adam in float64."""
+    sizes, n, batch_size = LARGE[name]
     rng = np.random.default_rng(5)
-    layers = tuple(
-        LayerSpec(i, o, "tanh", True, 0.2 if option == "dropout" else 0.0)
-        for i, o in itertools.pairwise(sizes)
-    )
-    optimizer = SPECS["adam"]._replace(clip_norm=0.1 if option == "clip" else 0.0, l2=1e-3)
-    case = Case(
-        layers,
-        random_parameters(rng, layers),
-        LossSpec("huber", 1.0),
-        optimizer,
-        rng.normal(size=(rows, sizes[0])),
-        rng.normal(size=(rows, sizes[-1])),
-        rng.uniform(size=rows),
-        batch_size,
-        17,
-    )
-    truth = case.gradient(reference, np.float64)[1]
-    plain = case.gradient(reference, np.float32)[1]
-    assert relative_error(case.gradient(compiled, np.float64)[1], truth) <= 1e-12
-    error = relative_error(case.gradient(compiled, np.float32)[1], truth)
-    assert error <= max(1e-5, 8 * relative_error(plain, truth))
-
-    results = []
-    for engine in (compiled, reference):
-        network = case.network(engine, np.float64)
-        with case.trainer(network) as trainer:
-            rates = np.full(math.ceil(rows / batch_size), 1e-3)
-            losses = [trainer.epoch(*case.data(np.float64), 3, rates, True)]
-            losses.append(trainer.step(*case.data(np.float64), 1e-3))
-        results.append((network.get_parameters(), losses))
-    (have, losses), (want, true_losses) = results
-    assert relative_error(have, want) <= 1e-11  # two to four steps of Adam
-    assert losses == pytest.approx(true_losses, rel=1e-12)
+    dropout = 0.2 if option == "dropout" else 0.0
+    layers: tuple[Any, ...] = (contract.scale(sizes[0]),) if option == "kinds" else ()
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += (contract.dense(inputs, outputs, "tanh", dropout=dropout),)
+        if option == "kinds" and outputs > 1:
+            layers += (contract.layer_norm(outputs),)
+    loss, clip_norm = LossSpec("huber", 1.0), 0.1 * (option == "clip")
+    optimizer = OPTIMIZERS["adam"]._replace(l2=1e-3, clip_norm=clip_norm)
+    data = rng.normal(size=(n, sizes[0])), rng.normal(size=(n, sizes[-1])), rng.random(n)
+    parameters = random_parameters(rng, layers)
+    case = Case(layers, parameters, loss, optimizer, *data, batch_size, 17)
+    wanted = case.gradient(reference)[1]
+    plain = relative_error(case.gradient(reference, np.float32)[1], wanted)
+    assert relative_error(case.gradient(compiled)[1], wanted) <= 1e-12
+    assert relative_error(case.gradient(compiled, np.float32)[1], wanted) <= max(1e-5, 8 * plain)
+    assert_same_training(case, (compiled, reference), 1e-11, 1e-12, 1, 1e-3)

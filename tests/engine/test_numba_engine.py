@@ -1,38 +1,220 @@
-"""What only the Numba engine has: generated code, a cache on disk, and a life without others.
+"""What only the Numba engine has: generated code, a cache on disk, a life in other processes.
 
 That it computes what the contract says is tested with the other engines (conftest.py).
 """
 
 from __future__ import annotations
 
-import importlib.metadata
+import ctypes
+import functools
 import itertools
 import os
 import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from fastnn.kernels import numba_compile, numba_engine, numba_kernels
-from fastnn.kernels.numba.tile import vector_bits
+from fastnn.kernels.contract import LossSpec, dense, optimizer
+from fastnn.kernels.formulas.activations import ACTIVATIONS
+from fastnn.kernels.formulas.lane import floor
+from fastnn.kernels.formulas.losses import LOSSES
+from fastnn.kernels.formulas.optimizers import OPTIMIZERS, SCALARS
+from fastnn.kernels.numba import compile as numba_compile
+from fastnn.kernels.numba import engine as numba_engine
+from fastnn.kernels.numba.compile import KINDS, Target, host, module
+from fastnn.kernels.numba.tile import Registers
 
-from fastnn.kernels.contract import LayerSpec, LossSpec, OptimizerSpec
+ROWS = [("forward", name) for name in ACTIVATIONS]
+ROWS += [("backward", name) for name, (_, slope) in ACTIVATIONS.items() if slope]
+ROWS += [("elements", name) for name, formula in LOSSES.items() if formula]
+ROWS += [("update", name) for name in OPTIMIZERS]
 
-HOT = (
-    "multiply_panel",
-    "gradient_tile",
-    "bias_gradient",
-    "forward tanh",
-    "forward sigmoid",
-    "forward gelu",
-    "forward mish",
-    "loss binary_cross_entropy_of_probabilities",
-    "update adam/2",
-    "update sgd/1",
-)
+AVX2, AVX512 = "avx2 fma bmi2", "avx512f avx512bw avx512cd avx512dq avx512vl"
+IS_X86 = llvm.get_default_triple().startswith("x86_64")
+
+
+def _target(cpu: str, features: str, bits: int, count: int) -> Target:
+    text = ",".join(f"+{feature}" for feature in features.split())
+    return Target(cpu, text, Registers(bits, count, "fma" in features))
+
+
+#: What it compiles for, pinned: their code is the same wherever it is generated.
+TARGETS = {
+    "avx512": _target("skylake-avx512", f"{AVX2} {AVX512}", 512, 32),
+    "avx2": _target("haswell", AVX2, 256, 16),
+    "sse2": _target("x86-64", "", 128, 16),
+} if IS_X86 else {"host": host()}  # fmt: skip
+HERE = {k: t for k, t in TARGETS.items() if t.registers.bits <= host().registers.bits}
+
+each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+each_target_here = pytest.mark.parametrize("target", HERE.values(), ids=HERE)
+
+
+# --------------------------------------------------------------------------- generated code
+
+
+def _assembly(kind: str, name: str | None, itemsize: int, target: Target) -> tuple[str, str]:
+    """And what LLVM calls the widest registers there."""
+    register = {128: "xmm", 256: "ymm", 512: "zmm"}[target.registers.bits] if IS_X86 else "v"
+    return target.machine().emit_assembly(module(kind, name, itemsize, target)), register
+
+
+@each_target
+@pytest.mark.parametrize("itemsize", [4, 8])
+@pytest.mark.parametrize("kind", ["multiply", "gradient"])
+def test_no_sum_leaves_its_register(kind: str, itemsize: int, target: Target) -> None:
+    """Between the products of any tile; and its vectors are as wide as there are."""
+    assembly, register = _assembly(kind, None, itemsize, target)
+    fetching, wide = kind == "multiply", target.registers.hold_three_panels(8 * itemsize)
+    tiles = len(re.findall(r"^_?tile_\w+:", assembly, re.MULTILINE))
+    assert tiles == 5 + fetching + wide * (1 + fetching)
+    if IS_X86:
+        product = "vfmadd" if target.registers.fuse else "mulp"
+        found = re.findall(rf"\s{product}\w*[sd]\s.*%{register}", assembly)
+        assert len(found) >= (16 + 8 + 4 + 2 + 1) * 128 * itemsize / target.registers.bits
+        assert not re.findall(r"\bv?mov\w+\s+%[xyz]mm\d+, [^(\n]*\(%rsp", assembly)
+
+
+@each_target
+def test_rows_call_nothing(target: Target) -> None:
+    """No library of mathematics; and they work on vectors of full width."""
+    for itemsize in (4, 8):
+        for kind, name in ROWS:
+            assembly, register = _assembly(kind, name, itemsize, target)
+            assert not re.search(r"^\s+(callq?|blr?)\s", assembly, re.MULTILINE), (kind, name)
+            assert register in assembly
+
+
+def test_what_calls_a_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ACTIVATIONS, "tanh", (floor, floor))
+    with pytest.raises(AssertionError, match=r"forward tanh calls llvm\.floor"):
+        module("forward", "tanh", 4, host())
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if IS_X86])
+def test_timings_are_of_a_processor_with_which_nothing_spills(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever LLVM calls the one at hand."""
+    kind, names = type(llvm.get_host_cpu_features()), TARGETS[name].features.replace("+", "")
+    features = kind(dict.fromkeys(names.split(","), True))
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "znver5")
+    assert host.__wrapped__()[::2] == TARGETS[name][::2]
+
+
+# --------------------------------------------------------------------------- values
+
+
+@functools.cache
+def _kernel(kind: str, name: str | None, dtype: np.dtype, target: Target) -> Callable[..., None]:
+    """The C function for a target that runs here; it takes arrays for pointers."""
+    linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target.machine())
+    text = module(kind, name, dtype.itemsize, target)
+    code = target.machine().emit_object(text)
+    linker.add_object_file(llvm.ObjectFileRef.from_data(code))
+    kinds = {"i": ctypes.c_int64, "T": np.ctypeslib.as_ctypes_type(dtype)}
+    signature = [kinds.get(letter, ctypes.c_void_p) for letter in KINDS[kind][0]]
+    symbol = numba_compile._symbol(kind, name, dtype.itemsize)
+    function = ctypes.CFUNCTYPE(None, *signature)(linker.get_function_address(symbol))
+
+    def call(*arguments: np.ndarray | float | None, linker=linker) -> None:
+        function(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments))
+
+    return call
+
+
+@each_target_here
+def test_multiply(target: Target, dtype: np.dtype) -> None:
+    """Every height, tail, count of panels and fetch, with NaN wherever nothing is to be read.
+
+    A row is the same to the last bit whatever its company.
+    """
+    rng, multiply = np.random.default_rng(0), _kernel("multiply", None, dtype, target)
+    for depth in (1, 2, 15, 16, 17, 33, 70, 600):
+        x = rng.normal(size=(40, depth)).astype(dtype)
+        x[7, depth // 2], x[29, 0] = np.inf, np.nan
+        blocks = np.full((48, depth // 16 * 16 + 32), np.nan, dtype)
+        blocks[:40, :depth] = x
+        blocks = np.ascontiguousarray(blocks.reshape(48, -1, 16).transpose(1, 0, 2))
+        for count in (1, 2, 3, 4, 7):
+            b = rng.normal(size=(count, depth, 16)).astype(dtype)
+            init = rng.normal(size=(count, 16)).astype(dtype)
+            with np.errstate(invalid="ignore"):
+                exact = init + (x.astype(float) @ b.astype(float)).transpose(1, 0, 2)
+                size = np.abs(init) + (np.abs(x) @ np.abs(b)).transpose(1, 0, 2)
+            bound, good = (depth + 2) * np.finfo(dtype).eps * size, np.isfinite(exact)
+            whole = b""
+            for rows in (40, 33, 24, 17, 16, 9, 8, 5, 3, 2, 1):
+                y = np.zeros((count, 48, 16), dtype)
+                multiply(blocks, 48 * 16, b, count, depth, init, 16, y, 48 * 16, rows)
+                found, fine = y[:, :rows].transpose(1, 0, 2), good[:rows]
+                np.testing.assert_array_equal(np.isnan(found), np.isnan(exact[:rows]))
+                assert (np.abs(found[fine] - exact[:rows][fine]) <= bound[:rows][fine]).all()
+                whole = whole or found.tobytes()
+                assert whole.startswith(found.tobytes())
+
+
+@each_target_here
+def test_gradient(target: Target, dtype: np.dtype) -> None:
+    """Every height and width, from one row of init or a tile of it."""
+    rng, gradient = np.random.default_rng(0), _kernel("gradient", None, dtype, target)
+    init = rng.normal(size=(3, 16, 16)).astype(dtype)
+    for rows, width, height in itertools.product((1, 5, 16, 37), (1, 2, 3), (1, 2, 3, 8, 9, 16)):
+        left, right = (rng.normal(size=(n, rows, 16)).astype(dtype) for n in (1, width))
+        for init_row, start in ((0, init[0, :1]), (16, init[:width])):
+            c = np.zeros((width, 16, 16), dtype)
+            gradient(left, right, rows * 16, rows, height, width, init, init_row, c)
+            exact = start + left.transpose(0, 2, 1).astype(float) @ right
+            size = np.abs(start) + np.abs(left.transpose(0, 2, 1)) @ np.abs(right)
+            close = np.abs(c - exact) <= (rows + 2) * np.finfo(dtype).eps * size
+            assert close[:, :height].all()
+
+
+@each_target_here
+def test_rows_agree_whatever_the_registers(target: Target, dtype: np.dtype) -> None:
+    """With or without fused multiply-adds: the same to a few units of the last place.
+
+    Against the truth they are measured in test_accuracy.py, as this processor has them.
+    """
+    rng, n = np.random.default_rng(1), 160
+    z = rng.normal(size=n).astype(dtype) * 5
+    z[::20] = [np.inf, -np.inf, np.nan, 0, 0.5, 30, -30, 1]
+    p, scalars = rng.random(n).astype(dtype), rng.random(4 + len(SCALARS)).astype(dtype) / 4
+    for kind, name in ROWS:
+        found = []
+        for each in (target, host()):
+            call = _kernel(kind, name, dtype, each)
+            first, second, third = z.copy(), p.copy(), p.copy()
+            if kind == "forward":
+                call(first, second, n)
+                call(third := z.copy(), None, n)
+                assert third.tobytes() == first.tobytes()
+            elif kind == "backward":
+                call(p, z, second, n)
+            elif kind == "elements":
+                call(p if "probabilities" in name else z, p[::-1].copy(), first, second, n, 0.5)
+            else:
+                call(
+                    first,
+                    np.array([a.ctypes.data for a in (second, third)]),
+                    16,
+                    p,
+                    n - 16,
+                    scalars,
+                )
+            found.append(np.concatenate([first, second, third]))
+        eps = 64 * np.finfo(dtype).eps
+        np.testing.assert_allclose(*found, eps, eps, err_msg=f"{kind} {name}")
+
+
+# --------------------------------------------------------------------------- the cache
 
 FIT = """
     import numpy as np
@@ -46,156 +228,55 @@ FIT = """
         return model.parameters.tobytes().hex()
 """
 
-#: One activation: what a test compiles that starts from nothing.
-PART = """
-    import numpy as np
-    from fastnn.kernels import activation_forward
-
-    def values():
-        Z = np.linspace(-3, 3, 50, dtype=np.float32)
-        return activation_forward(Z, "tanh", engine="numba").tobytes().hex()
-"""
-
 
 def run(code: str, **environment: str) -> str:
     """What a fresh interpreter prints; warnings are errors there too."""
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        textwrap.dedent(FIT + PART) + textwrap.dedent(code),
-    ]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, **environment},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    program = textwrap.dedent(FIT) + textwrap.dedent(code)
+    command, env = [sys.executable, "-W", "error", "-c", program], {**os.environ, **environment}
+    return subprocess.check_output(command, text=True, timeout=120, env=env).strip()
 
 
 @pytest.fixture(scope="module")
 def expected() -> str:
     """The parameters that ``FIT`` leads to."""
-    return run("print(parameters())")
+    return run("print(parameters())", FASTNN_CACHE_DIR="", HOME="/nonexistent")
 
 
-@pytest.fixture(scope="module")
-def part() -> str:
-    """The values of ``PART``."""
-    return run("print(values())")
+def test_the_second_process_compiles_nothing(tmp_path: Path, expected: str) -> None:
+    folder = tmp_path / "cache"
+    assert run("print(parameters())", FASTNN_CACHE_DIR=str(folder)) == expected
+    files = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert {path.suffix for path in files} == {".o"}
+    code = "import fastnn.kernels.numba.compile as c; c.module = None; print(parameters())"
+    assert run(code, FASTNN_CACHE_DIR=str(folder)) == expected
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == files
+    for damage in (b"", b"not\nobject code", None):
+        for path in files:
+            path.write_bytes(path.read_bytes()[:-9] if damage is None else damage)
+        assert run("print(parameters())", FASTNN_CACHE_DIR=str(folder)) == expected
 
 
-# --------------------------------------------------------------------------- generated code
-
-
-@pytest.mark.parametrize("bits", [32, 64])
-@pytest.mark.parametrize("name", HOT)
-def test_generated_code(name: str, bits: int) -> None:
-    """Registers of full width, calls of nothing, in the loops and anywhere else."""
-    _, module = numba_compile.optimised(name, bits)
-    assembly = numba_compile._engine()[0].emit_assembly(module)
-    assert not re.search(r"^\s+(callq?|bl)\s", assembly, re.MULTILINE)
-    if numba_compile.llvm.get_default_triple().startswith("x86_64"):
-        register = {128: "xmm", 256: "ymm", 512: "zmm"}[vector_bits()]
-        suffix = "s" if bits == 32 else "d"
-        assert re.search(rf"p{suffix}\s.*%{register}", assembly)
-        if name in ("multiply_panel", "gradient_tile") and vector_bits() > 128:
-            fused = re.findall(rf"vfmadd\d+p{suffix}\s.*%{register}", assembly)
-            assert len(fused) >= 16 * 16  # at least the tall tile, unrolled
-            # accumulators stay in registers: nothing is spilled between the products
-            stored = re.findall(rf"vmov\w+\s+%{register}\d+, [^(\n]*\(%[re]sp", assembly)
-            assert len(stored) == 0
-
-
-@pytest.mark.parametrize("name", numba_kernels.KERNELS)
-def test_kernels_call_nothing_but_the_system(name: str) -> None:
-    """No library of mathematics, no error path of Numba's: ``optimised`` refuses them."""
-    assert numba_compile.address(name, 32)
-
-
-def test_a_new_network_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(*sizes: int) -> None:
-        layers = tuple(LayerSpec(i, o, "relu", True) for i, o in itertools.pairwise(sizes))
-        network = numba_engine.Network(layers, np.float32)
-        X = np.ones((30, sizes[0]), np.float32)
-        target = np.ones((30, sizes[-1]), np.float32)
-        with network.trainer(LossSpec("mse"), OptimizerSpec("sgd", 0), 7, 0) as trainer:
-            trainer.epoch(X, target, None, 0, np.ones(5), True)
-        assert network.predict(X) is not None
-
-    train(3, 20, 18, 2)
-    monkeypatch.setattr(numba_kernels, "lower", None)
-    monkeypatch.setattr(numba_compile, "_read", None)
-    train(40, 5, 33, 1)
-
-
-def test_integers_of_numpy() -> None:
-    """Sizes and epochs reach the kernels as what they are, whoever counted them."""
-    one, three = np.int64(1), np.int64(3)
-    network = numba_engine.Network((LayerSpec(three, one, "tanh", True),), np.float64)
-    X = np.ones((7, 3))
-    with network.trainer(LossSpec("mse"), OptimizerSpec("sgd", 0), three, one) as trainer:
-        trainer.epoch(X, np.ones((7, 1)), None, one, np.ones(3), True)
-        assert trainer.steps == 3
-
-
-# --------------------------------------------------------------------------- the cache
-
-
-def test_the_second_process_compiles_nothing(tmp_path: Path, part: str) -> None:
-    folder = str(tmp_path / "cache")
-    assert run("print(values())", FASTNN_CACHE_DIR=folder) == part
-    files = {path: path.stat().st_mtime_ns for path in Path(folder).iterdir()}
-    assert files
-    code = """
-        from fastnn.kernels import numba_kernels
-        numba_kernels.lower = None
-        print(values())
-    """
-    assert run(code, FASTNN_CACHE_DIR=folder) == part
-    assert {path: path.stat().st_mtime_ns for path in Path(folder).iterdir()} == files
-
-
-@pytest.mark.parametrize("damage", ["empty", "nonsense", "short"])
-def test_damaged_files_are_compiled_anew(tmp_path: Path, part: str, damage: str) -> None:
-    run("print(values())", FASTNN_CACHE_DIR=str(tmp_path))
-    for path in tmp_path.iterdir():
-        whole = path.read_bytes()
-        rest = {"empty": b"", "nonsense": b"not\nobject\ncode", "short": whole[:-9]}
-        path.write_bytes(rest[damage])
-    assert run("print(values())", FASTNN_CACHE_DIR=str(tmp_path)) == part
+def test_two_processes_at_once(tmp_path: Path, expected: str) -> None:
+    """Both compile into one empty directory."""
+    with ThreadPoolExecutor(2) as pool:
+        code = ["print(parameters())"] * 2
+        both = pool.map(lambda each: run(each, FASTNN_CACHE_DIR=str(tmp_path)), code)
+        assert [*both] == [expected] * 2
+    assert all(path.suffix == ".o" for path in tmp_path.iterdir())
 
 
 def test_the_key_knows_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change in any file, also one that a kernel only imports, is another key."""
-    before = numba_compile._fingerprint()
-    for i, source in enumerate(numba_compile._SOURCES):
+    """A change in any file, also in the formulas, is another key; so is another processor."""
+    fingerprint, sources = numba_compile._fingerprint.__wrapped__, numba_compile._SOURCES
+    names = {path.stem for path in sources}
+    assert names > {"tile", "rows", "lane", "elementary", "activations", "losses", "optimizers"}
+    keys = [fingerprint(host()), fingerprint(host()._replace(cpu="other"))]
+    for i, source in enumerate(sources):
         changed = tmp_path / source.name
         changed.write_bytes(source.read_bytes() + b"\n")
-        sources = [*numba_compile._SOURCES]
-        sources[i] = changed
-        monkeypatch.setattr(numba_compile, "_SOURCES", sources)
-        numba_compile._fingerprint.cache_clear()
-        assert numba_compile._fingerprint() != before
-    monkeypatch.undo()
-    numba_compile._fingerprint.cache_clear()
-    assert numba_compile._fingerprint() == before
-
-
-@pytest.mark.parametrize(("setting", "matters"), [("NUM_THREADS", False), ("OPT", True)])
-def test_the_key_knows_the_settings(
-    monkeypatch: pytest.MonkeyPatch, setting: str, matters: bool
-) -> None:
-    """Those that change code, and no other: joblib sets the number of threads in its workers."""
-    fingerprint = numba_compile._fingerprint.__wrapped__
-    before = fingerprint()
-    monkeypatch.setenv(f"NUMBA_{setting}", "1")
-    assert (fingerprint() != before) == matters
+        monkeypatch.setattr(numba_compile, "_SOURCES", [*sources[:i], changed, *sources[i + 1 :]])
+        keys.append(fingerprint(host()))
+    assert len(set(keys)) == len(sources) + 2
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,105 +285,28 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     blocked.write_text("")
     for name in ("FASTNN_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(blocked / "below"))
-    monkeypatch.setattr(numba_compile, "__file__", str(blocked / "numba_compile.py"))
-    numba_compile.directory.cache_clear()
-    assert numba_compile.directory() is None
+    monkeypatch.setattr(numba_compile, "_HERE", blocked)
+    directory = numba_compile.directory.__wrapped__
+    assert directory() is None
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "good"))
-    numba_compile.directory.cache_clear()
-    assert numba_compile.directory() == tmp_path / "good"
-    monkeypatch.undo()
-    numba_compile.directory.cache_clear()
+    assert directory() == tmp_path / "good"
 
 
-def test_without_any_cache(part: str) -> None:
-    assert run("print(values())", FASTNN_CACHE_DIR="", HOME="/nonexistent") == part
+# --------------------------------------------------------------------------- in company
 
 
-def test_two_processes_at_once(tmp_path: Path, part: str) -> None:
-    """Both compile into one empty directory."""
-    code = textwrap.dedent(PART) + "print(values())"
-    environment = {**os.environ, "FASTNN_CACHE_DIR": str(tmp_path)}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
-        )
-        for _ in range(2)
-    ]
-    assert [process.communicate(timeout=120)[0].strip() for process in both] == [part] * 2
-    assert all(path.suffix == ".o" for path in tmp_path.iterdir())
-
-
-# --------------------------------------------------------------------------- alone
-
-BLOCKER = """
-    import sys
-
-    class Blocker:
-        def find_spec(self, name, path=None, target=None):
-            if name in {blocked!r}:
-                raise ImportError("blocked " + name)
-
-    sys.meta_path.insert(0, Blocker())
-    print(parameters())
-"""
-
-
-@pytest.mark.parametrize("blocked", ["scipy", "fastnn.kernels.cython.engine"])
-def test_without(blocked: str, expected: str) -> None:
-    """SciPy, which Numba's own linear algebra needs; the compiled extension."""
-    assert run(BLOCKER.format(blocked=[blocked])) == expected
-
-
-def test_with_svml(tmp_path: Path, expected: str) -> None:
-    """Intel's vector mathematics, that Numba switches on where it finds the library.
-
-    What Numba does then is done here, since only some builds of llvmlite let it; the library
-    itself is loaded where ``intel-cmplr-lib-rt`` is installed. Everything is compiled anew.
-    """
+def test_it_needs_the_extension_and_no_numba(expected: str) -> None:
+    """Numba is for users' functions; without the extension, "auto" takes NumPy."""
+    assert run("import sys; sys.modules['numba'] = None; print(parameters())") == expected
     code = """
-        import contextlib, math
-        import fastnn, llvmlite.binding, numba
-
-        with contextlib.suppress(RuntimeError):
-            llvmlite.binding.load_library_permanently("libsvml.so")
-            print("loaded", end=" ")
-        llvmlite.binding.set_option("SVML", "-vector-library=SVML")
-        numba.config.USING_SVML = True
-
-        @fastnn.activation
-        def swish(x):
-            return x / (1 + math.exp(-x))
-
-        layers = [Dense(20, activation=swish), Dense(1)]
-        model = Sequential(layers, input_size=2, engine="numba", dtype="float64")
-        like = Sequential([Dense(20, "silu"), Dense(1)], input_size=2, dtype="float64")
-        like.parameters = model.parameters
-        for each in (model, like):
-            each.fit(X, X[:, :1], "mse", epochs=2, shuffle=False)
-        assert np.allclose(model.parameters, like.parameters, 1e-12, 1e-14)
-        print(parameters())
-    """
-    environment = {"FASTNN_CACHE_DIR": str(tmp_path)}
-    try:
-        files = importlib.metadata.files("intel-cmplr-lib-rt") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == "libsvml.so":
-            environment["LD_LIBRARY_PATH"] = str(Path(str(file.locate())).parent)
-    output = run(code, **environment)
-    assert output.removeprefix("loaded ") == expected
-    assert output.startswith("loaded ") or not files
-
-
-def test_auto_takes_numba_when_there_is_no_extension() -> None:
-    code = """
+        import sys
+        sys.modules["fastnn.kernels.cython.engine"] = None
         import fastnn
-        print([name for name, row in fastnn.engines().items() if row["default"]])
+        table = fastnn.engines()
+        print([name for name, row in table.items() if row["default"]], table["numba"]["reason"])
     """
-    blocked = BLOCKER.format(blocked=["fastnn.kernels.cython.engine"])
-    output = run(textwrap.dedent(blocked) + textwrap.dedent(code))
-    assert output.splitlines()[-1] == "['numba']"
+    output = run(code)
+    assert output.startswith("['numpy'] engine 'numba' is not available: it runs on the compiled")
 
 
 def test_after_a_fork(expected: str) -> None:
@@ -324,37 +328,15 @@ def test_after_a_fork(expected: str) -> None:
     assert run(code) == expected
 
 
-# --------------------------------------------------------------------------- custom rows
-
-
-class Custom:
-    """A row as an object: the address of an array kernel, here of a built-in one."""
-
-    def __init__(self, name: str, kernel: str) -> None:
-        self.name, self.kernel = name, kernel
-
-    def address(self, itemsize: int) -> int:
-        """Of the C function for numbers of this size."""
-        return numba_compile.address(self.kernel, 8 * itemsize)
-
-
-def test_objects_stand_for_names(dtype: np.dtype) -> None:
-    """An activation and a loss given by address train as the built-in ones of that code."""
-    rng = np.random.default_rng(0)
-    X, target = rng.normal(size=(40, 5)).astype(dtype), rng.normal(size=(40, 3)).astype(dtype)
-
-    def train(activation: object, loss: object) -> list[bytes]:
-        layers = (LayerSpec(5, 18, activation, True), LayerSpec(18, 3, activation, True))  # type: ignore[arg-type]
+def test_a_new_network_compiles_nothing(dtype: np.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*widths: int) -> None:
+        layers = tuple(dense(*pair, "relu") for pair in itertools.pairwise(widths))
         network = numba_engine.Network(layers, dtype)
-        network.set_parameters(np.linspace(-1, 1, network.size).astype(dtype))
-        spec = LossSpec(loss, 0.7)  # type: ignore[arg-type]
-        with network.trainer(spec, OptimizerSpec("sgd", 0), 16, 0) as trainer:
-            trainer.epoch(X, target, None, 0, np.full(3, 0.1), True)
-            value = trainer.evaluate(X, target, None)
-        gradient = network.input_gradient(X, np.arange(3))
-        output = network.predict(X)
-        parts = [network.get_parameters(), output, gradient, np.array(value)]
-        return [part.tobytes() for part in parts]
+        X, target = (np.ones((30, width), dtype) for width in (widths[0], widths[-1]))
+        with network.trainer(LossSpec("mse"), optimizer("sgd"), 7, 0) as trainer:
+            trainer.epoch(X, target, None, 0, np.ones(5), True)
+        assert network.predict(X) is not None
 
-    custom = train(Custom("wavy", "forward mish"), Custom("bent", "loss huber"))
-    assert custom == train("mish", "huber")
+    train(3, 20, 18, 2)
+    monkeypatch.setattr(numba_compile, "_link", None)
+    train(40, 5, 33, 1)

@@ -1,17 +1,13 @@
-"""The choice between one thread and all, on machines whose speed is known."""
+"""The choice between one thread and all, on machines whose speed is known.
+
+That it changes no result: test_threads.py.
+"""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
-from types import FrameType, ModuleType
 
-import numpy as np
-import pytest
 from fastnn.kernels.pace import LONGEST, Pace
-from networks import OPTIMIZERS
-
-from fastnn.kernels.contract import LayerSpec, LossSpec
 
 BATCH = 10
 
@@ -67,62 +63,3 @@ def test_a_clock_that_stands_still() -> None:
     for _ in range(100):
         pace.next_part()
         pace.observe(BATCH, 0.0)
-
-
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_the_result_does_not_depend_on_it(
-    compiled: ModuleType, dtype: np.dtype, shuffle: bool
-) -> None:
-    """A network whose epochs are cut into parts ends where one in a piece ends."""
-    layers = (LayerSpec(7, 33, "tanh", True), LayerSpec(33, 3, "softmax", True, dropout=0.2))
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(5003, 7)).astype(dtype), rng.integers(3, size=5003)
-    rates = np.linspace(1e-2, 1e-3, -(-len(X) // 16))
-    found = []
-    for threads, exactly in ((1, True), (2, True), (2, False)):
-        network = compiled.Network(layers, dtype)
-        network.set_parameters(np.random.default_rng(1).normal(size=network.size).astype(dtype))
-        loss = LossSpec("cross_entropy", fused=True)
-        with network.trainer(loss, OPTIMIZERS["adam"], 16, 3, threads, exactly) as trainer:
-            losses = [trainer.epoch(X, y, None, epoch, rates, shuffle) for epoch in range(3)]
-        assert trainer.steps == network.get_state()[0] == 3 * len(rates)
-        found.append((losses, network.get_parameters()))
-    (losses_of_one, one), (losses_of_two, two), (losses_of_parts, parts) = found
-    assert (one == two).all()
-    assert (one == parts).all()
-    assert losses_of_one == losses_of_two == losses_of_parts
-
-
-def test_an_interrupt_leaves_a_whole_step(compiled: ModuleType) -> None:
-    """Wherever it comes, within a part or between two: as many steps as were counted."""
-    layers = (LayerSpec(64, 48, "tanh", True), LayerSpec(48, 3, "softmax", True))
-    loss, batch = LossSpec("cross_entropy", fused=True), 16
-    rng = np.random.default_rng(2)
-    X, y = rng.normal(size=(100_000, 64)).astype(np.float32), rng.integers(3, size=100_000)
-    rates = np.full(-(-len(X) // batch), 1e-3)
-
-    def trained(rows: int, interrupt: float, *threads: int | bool) -> tuple[int, np.ndarray]:
-        network = compiled.Network(layers, np.float32)
-        start = np.random.default_rng(3).normal(0, 0.1, network.size)
-        network.set_parameters(start.astype(np.float32))
-        with network.trainer(loss, OPTIMIZERS["adam"], batch, 0, *threads) as trainer:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, interrupt)
-                trainer.epoch(X[:rows], y[:rows], None, 0, rates, False)
-            except KeyboardInterrupt:
-                pass
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        assert trainer.steps == network.get_state()[0]
-        return trainer.steps, network.get_parameters()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        for seconds in (0.002, 0.007, 0.015):
-            steps, found = trained(len(X), seconds, 2, False)
-            assert (found == trained(min(steps * batch, len(X)), 0)[1]).all()
-    finally:
-        signal.signal(signal.SIGALRM, before)

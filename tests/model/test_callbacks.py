@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,6 @@ from fastnn import (
     Sequential,
     TerminateOnNaN,
 )
-
-
-@pytest.fixture
-def engine_name(engine: ModuleType) -> str:
-    """Each engine's name in turn."""
-    return engine.NAME
 
 
 @pytest.fixture
@@ -84,39 +79,34 @@ class BatchDiary(Diary):
         self.lines.append(("batch", batch, logs["loss"]))
 
 
+def hooks(**functions: Any) -> list[Any]:
+    """One plain object with these hooks."""
+    return [SimpleNamespace(**functions)]
+
+
 def test_hooks_are_called_in_order(model: Sequential) -> None:
     diary = Diary()
     model.fit(X, Y, "mse", epochs=2, callbacks=[diary])
     assert diary.model is model
     keys = ["learning_rate", "loss"]
-    assert diary.lines == [
-        "set_model",
-        "train begins",
-        ("begin", 0),
-        ("end", 0, keys),
-        ("begin", 1),
-        ("end", 1, keys),
-        "train ends",
-    ]
+    epochs = [("begin", 0), ("end", 0, keys), ("begin", 1), ("end", 1, keys)]
+    assert diary.lines == ["set_model", "train begins", *epochs, "train ends"]
 
 
 def test_any_object_with_a_hook_is_a_callback(model: Sequential) -> None:
     seen: list[int] = []
-    plain = SimpleNamespace(on_epoch_end=lambda epoch, logs: seen.append(epoch))
-    model.fit(X, Y, "mse", epochs=3, callbacks=(c for c in [plain]))
+    plain = hooks(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    model.fit(X, Y, "mse", epochs=3, callbacks=(c for c in plain))
     assert seen == [0, 1, 2]
 
 
 def test_logs_are_the_history(model: Sequential) -> None:
     rows: list[dict[str, float]] = []
-    keep = SimpleNamespace(on_epoch_end=lambda epoch, logs: rows.append(dict(logs)))
-    history = model.fit(
-        X, Y, "mse", epochs=3, callbacks=[keep], metrics=["r2"], validation_data=(X, Y)
-    )
+    keep = hooks(on_epoch_end=lambda epoch, logs: rows.append(dict(logs)))
+    data = {"metrics": ["r2"], "validation_data": (X, Y)}
+    history = model.fit(X, Y, "mse", epochs=3, callbacks=keep, **data)
     assert list(history) == ["loss", "r2", "val_loss", "val_r2", "learning_rate"]
-    assert [
-        dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)
-    ] == rows
+    assert {name: [row[name] for row in rows] for name in rows[0]} == history
     assert history.epoch == [0, 1, 2]
 
 
@@ -124,13 +114,8 @@ def test_stop_training_ends_after_the_epoch(model: Sequential) -> None:
     def stop(epoch: int, logs: Any) -> None:
         model.stop_training = epoch == 1
 
-    assert (
-        len(
-            model.fit(X, Y, "mse", epochs=9, callbacks=[SimpleNamespace(on_epoch_end=stop)])["loss"]
-        )
-        == 2
-    )
-    assert len(model.fit(X, Y, "mse", epochs=3)["loss"]) == 3  # the wish is forgotten
+    for callbacks, epochs in ((hooks(on_epoch_end=stop), 2), ((), 3)):  # the wish is forgotten
+        assert len(model.fit(X, Y, "mse", epochs=3, callbacks=callbacks)["loss"]) == epochs
 
 
 def test_parameters_set_by_a_callback_are_trained_on(model: Sequential) -> None:
@@ -139,32 +124,18 @@ def test_parameters_set_by_a_callback_are_trained_on(model: Sequential) -> None:
     def restart(epoch: int, logs: Any) -> None:
         model.parameters = start
 
-    history = model.fit(
-        X,
-        Y,
-        "mse",
-        SGD(0.1),
-        epochs=3,
-        batch_size=None,
-        callbacks=[SimpleNamespace(on_epoch_end=restart)],
-    )
+    restarting = hooks(on_epoch_end=restart)
+    history = model.fit(X, Y, "mse", SGD(0.1), epochs=3, batch_size=None, callbacks=restarting)
     # The loss before the only update of each epoch; a shuffled sum may round otherwise.
     assert history["loss"] == pytest.approx([history["loss"][0]] * 3, rel=1e-13)
     assert np.array_equal(model.parameters, start)
 
 
-# ----------------------------------------------------------------------- batches
-
-
 @pytest.mark.parametrize("loss", ["mse", "sum_squares"])
-def test_a_fit_by_steps_is_the_same_fit(engine_name: str, loss: str) -> None:
-    def fresh() -> Sequential:
-        layers = [Dense(4, activation="tanh"), Dense(1)]
-        return Sequential(layers, input_size=2, dtype="float64", seed=1, engine=engine_name)
-
+def test_a_fit_by_steps_is_the_same_fit(model: Sequential, loss: str) -> None:
     weight = np.linspace(0.5, 2, 15)
     arguments = {"epochs": 3, "batch_size": 4, "sample_weight": weight}
-    whole, stepped, diary = fresh(), fresh(), BatchDiary()
+    whole, stepped, diary = model, copy.copy(model), BatchDiary()
     expected = whole.fit(X, Y, loss, SGD(0.01, 0.9), **arguments)
     history = stepped.fit(X, Y, loss, SGD(0.01, 0.9), callbacks=[diary], **arguments)
     # The same updates; only sums may be grouped otherwise.
@@ -187,9 +158,6 @@ def test_stop_training_in_a_batch_ends_there(model: Sequential) -> None:
     assert model.optimizer_state()[0] == 2  # type: ignore[index]
 
 
-# ----------------------------------------------------------------------- exceptions
-
-
 @pytest.mark.parametrize("hook", ["set_model", "on_train_begin", "on_epoch_begin", "on_epoch_end"])
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_an_exception_leaves_a_usable_model(model: Sequential, hook: str, error: type) -> None:
@@ -197,7 +165,7 @@ def test_an_exception_leaves_a_usable_model(model: Sequential, hook: str, error:
         raise error
 
     with pytest.raises(error):
-        model.fit(X, Y, "mse", epochs=2, callbacks=[SimpleNamespace(**{hook: fail})])
+        model.fit(X, Y, "mse", epochs=2, callbacks=hooks(**{hook: fail}))
     assert np.isfinite(model.parameters).all()
     assert len(model.fit(X, Y, "mse", epochs=2, resume=True)["loss"]) == 2
 
@@ -211,11 +179,8 @@ def test_training_from_within_a_fit_is_refused(model: Sequential) -> None:
                 call(X, Y, "mse")
             errors.append(str(caught.value))
 
-    model.fit(X, Y, "mse", epochs=1, callbacks=[SimpleNamespace(on_epoch_end=again)])
+    model.fit(X, Y, "mse", epochs=1, callbacks=hooks(on_epoch_end=again))
     assert len(errors) == 2
-
-
-# ----------------------------------------------------------------------- ours
 
 
 @pytest.mark.parametrize(
@@ -254,16 +219,9 @@ def test_early_stopping_can_leave_the_last(model: Sequential) -> None:
 def test_early_stopping_takes_the_largest_accuracy(model: Sequential) -> None:
     script = Script("val_accuracy", [0.5, 0.75, 0.7])
     early = EarlyStopping("val_accuracy", patience=1)
-    target = (Y > 0).astype(float)
-    model.fit(
-        X,
-        target,
-        "binary_cross_entropy",
-        epochs=3,
-        metrics="accuracy",
-        validation_data=(X, target),
-        callbacks=[script, early],
-    )
+    data = X, (Y > 0).astype(float)
+    options = {"metrics": "accuracy", "validation_data": data, "callbacks": [script, early]}
+    model.fit(*data, "binary_cross_entropy", epochs=3, **options)
     assert early.best_epoch == 1
 
 
@@ -278,10 +236,8 @@ def test_checkpoints_have_formatted_names(
     model: Sequential, engine_name: str, tmp_path: Path
 ) -> None:
     script = Script("val_loss", [0.5, 0.25, 0.75])
-    path = tmp_path / "m-{epoch:02d}-{val_loss:.2f}.safetensors"
-    model.fit(
-        X, Y, "mse", epochs=3, validation_data=(X, Y), callbacks=[script, ModelCheckpoint(path)]
-    )
+    checkpoint = ModelCheckpoint(tmp_path / "m-{epoch:02d}-{val_loss:.2f}.safetensors")
+    model.fit(X, Y, "mse", epochs=3, validation_data=(X, Y), callbacks=[script, checkpoint])
     names = ["m-01-0.50.safetensors", "m-02-0.25.safetensors", "m-03-0.75.safetensors"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
     for name, parameters in zip(names, script.parameters, strict=True):
@@ -304,15 +260,8 @@ def test_csv_logger_writes_the_history(model: Sequential, tmp_path: Path) -> Non
     path = tmp_path / "log.csv"
     path.write_text("old")
     history = model.fit(X, Y, "mse", epochs=2, metrics="mae", callbacks=[CSVLogger(path)])
-    more = model.fit(
-        X,
-        Y,
-        "mse",
-        epochs=1,
-        metrics="mae",
-        resume=True,
-        callbacks=[CSVLogger(path, append=True)],
-    )
+    going_on = {"resume": True, "callbacks": [CSVLogger(path, append=True)]}
+    more = model.fit(X, Y, "mse", epochs=1, metrics="mae", **going_on)
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["epoch", "loss", "mae", "learning_rate"]
@@ -327,14 +276,9 @@ def test_csv_logger_of_an_interrupted_fit_is_whole(model: Sequential, tmp_path: 
             raise KeyboardInterrupt
 
     path = tmp_path / "log.csv"
+    callbacks = [CSVLogger(path), *hooks(on_epoch_end=fail)]
     with pytest.raises(KeyboardInterrupt):
-        model.fit(
-            X,
-            Y,
-            "mse",
-            epochs=5,
-            callbacks=[CSVLogger(path), SimpleNamespace(on_epoch_end=fail)],
-        )
+        model.fit(X, Y, "mse", epochs=5, callbacks=callbacks)
     assert len(path.read_text().splitlines()) == 3
 
 

@@ -7,7 +7,7 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,27 +20,18 @@ X = GENERATOR.normal(size=(64, 6)).astype(np.float32)
 Y = GENERATOR.normal(size=(64, 2)).astype(np.float32)
 
 
-@pytest.fixture
-def engine_name(engine: ModuleType) -> str:
-    """Each engine's name in turn."""
-    return engine.NAME
-
-
 def network(engine_name: str) -> Sequential:
     layers = [Dense(40, activation="tanh"), Dropout(0.1), Dense(2)]
     return Sequential(layers, input_size=6, seed=3, engine=engine_name)
 
 
-def run(code: str, engine_name: str) -> str:
+def run(engine_name: str, *code: str) -> str:
     """What a fresh interpreter prints; ``ENGINE`` is there."""
-    code = f"ENGINE = {engine_name!r}\n" + textwrap.dedent(code)
-    command = [sys.executable, "-c", code]
+    text = "\n".join([f"ENGINE = {engine_name!r}", *map(textwrap.dedent, code)])
+    command = [sys.executable, "-c", text]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-# ----------------------------------------------------------------------- threads
 
 
 def test_predict_is_reentrant(engine_name: str) -> None:
@@ -73,6 +64,32 @@ def test_predict_may_run_during_a_fit(engine_name: str) -> None:
         assert predictions.result() > 0
     quiet.fit(X, Y, "mse", epochs=20)
     assert np.array_equal(model.parameters, quiet.parameters)
+
+
+def test_losses_and_gradients_are_reentrant(engine_name: str) -> None:
+    """They keep a plan from call to call, which only one may use at a time."""
+    model = network(engine_name)
+
+    def measure(k: int) -> tuple[float, np.ndarray]:
+        rows = slice(k, k + 8 + k % 3)
+        if k % 2:
+            return model.loss_and_gradient(X[rows], Y[rows], "mse", threads=1 + k % 4 // 2)
+        return model.evaluate(X[rows], Y[rows], "mae"), model.evaluate(X[rows], Y[rows], "mse")
+
+    expected = [measure(k) for k in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for (a, b), (c, d) in zip(pool.map(measure, range(40)), expected, strict=True):
+                assert a == c
+                assert np.array_equal(b, d)
+        losses = pool.submit(lambda: [model.evaluate(X, Y, "mse") for _ in range(50)])
+        model.fit(X, Y, "mse", epochs=5)
+    assert np.isfinite(losses.result()).all()
+    start, loss = model.parameters, model.evaluate(X, Y, "mse")
+    model.parameters = start * 1.5
+    assert model.evaluate(X, Y, "mse") != loss  # of the parameters as they are now
+    model.parameters = start
+    assert model.evaluate(X, Y, "mse") == loss
 
 
 def test_a_second_training_raises(engine_name: str) -> None:
@@ -114,8 +131,6 @@ def test_different_models_train_at_once(engine_name: str) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-# ----------------------------------------------------------------------- processes
-
 SETTING = """
     import multiprocessing, warnings
     import numpy as np
@@ -132,6 +147,11 @@ SETTING = """
         model.fit(X, Y, "mse", epochs=3, threads=threads)
         return model.parameters
 
+    shared = network(5)
+
+    def measure(_):
+        return shared.evaluate(X, Y, "mse", threads=2)
+
     def go_on(model):
         model.fit(X, Y, "mse", epochs=3, threads=2, resume=True)
         return model
@@ -141,14 +161,14 @@ SETTING = """
 def test_fits_work_after_a_fork(engine_name: str) -> None:
     """The parent has used threads before it forks; the children use theirs."""
     code = """
-        expected = [train(seed) for seed in range(4)]
+        expected, loss = [train(seed) for seed in range(4)], measure(None)
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on fork and threads
         with multiprocessing.get_context("fork").Pool(2) as pool:
-            found = pool.map(train, range(4))
-        print(all(map(np.array_equal, expected, found)))
-        print(np.array_equal(train(0), expected[0]))
+            found, losses = pool.map(train, range(4)), pool.map(measure, range(4))
+        print(all(map(np.array_equal, expected, found)), losses == [loss] * 4)
+        print(np.array_equal(train(0), expected[0]), measure(None) == loss)
     """
-    assert run(textwrap.dedent(SETTING) + textwrap.dedent(code), engine_name) == "True\nTrue"
+    assert run(engine_name, SETTING, code).split() == ["True"] * 4
 
 
 def test_a_model_travels_to_a_process_and_back(engine_name: str) -> None:
@@ -160,8 +180,7 @@ def test_a_model_travels_to_a_process_and_back(engine_name: str) -> None:
             back = pool.apply(go_on, (model,))
         print(np.array_equal(go_on(model).parameters, back.parameters), back.history.epoch)
     """
-    output = run(textwrap.dedent(SETTING) + textwrap.dedent(code), engine_name)
-    assert output == "True [2, 3, 4]"
+    assert run(engine_name, SETTING, code) == "True [2, 3, 4]"
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
@@ -174,10 +193,7 @@ def test_joblib_backends(engine_name: str, backend: str) -> None:
         )
         print(all(map(np.array_equal, expected, found)))
     """
-    assert run(textwrap.dedent(SETTING) + textwrap.dedent(code), engine_name) == "True"
-
-
-# ----------------------------------------------------------------------- Ctrl-C
+    assert run(engine_name, SETTING, code) == "True"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -222,7 +238,7 @@ def test_an_interrupt_leaves_a_whole_step(engine_name: str, threads: int) -> Non
         history = model.fit(X[:100], Y[:100], "mse", Adam(1e-4), epochs=2, resume=True)
         print(history.epoch, model.optimizer_state()[0] - step)
     """
-    lines = run(code, engine_name).splitlines()
+    lines = run(engine_name, code).splitlines()
     assert lines == ["interrupted", "[] 0 True", "True True", "True", "True", "[0, 1] 8"]
 
 
@@ -258,8 +274,7 @@ def test_interrupts_between_and_within_many_small_epochs(engine_name: str, threa
             time.sleep(0.01)
         print(threading.active_count())
     """
-    code = textwrap.dedent(INTERRUPTS) + textwrap.dedent(code)
-    assert run(code, engine_name) == "1000 True\n2\n1"
+    assert run(engine_name, INTERRUPTS, code) == "1000 True\n2\n1"
 
 
 def test_interrupts_of_online_training_never_lock_the_model(engine_name: str) -> None:
@@ -278,5 +293,4 @@ def test_interrupts_of_online_training_never_lock_the_model(engine_name: str) ->
         model.train_on_batch(X, Y, "mse", rule)
         print(count, np.isfinite(model.parameters).all(), model.optimizer_state()[0] - step)
     """
-    code = textwrap.dedent(INTERRUPTS) + textwrap.dedent(code)
-    assert run(code, engine_name) == "1000 True 1"
+    assert run(engine_name, INTERRUPTS, code) == "1000 True 1"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error, mean_squared_error, r2_score
@@ -13,12 +11,6 @@ from fastnn import Dense, Sequential
 GENERATOR = np.random.default_rng(4)
 X = GENERATOR.normal(size=(30, 3))
 WEIGHT = GENERATOR.uniform(0.1, 2, size=30)
-
-
-@pytest.fixture
-def engine_name(engine: ModuleType) -> str:
-    """Each engine's name in turn."""
-    return engine.NAME
 
 
 def network(engine_name: str, outputs: int, activation: str = "identity") -> Sequential:
@@ -62,23 +54,28 @@ def test_accuracy_of_classes(
     labels = GENERATOR.integers(0, 4, size=30)
     y = labels if form == "labels" else np.eye(4)[labels]
     model = network(engine_name, 4, activation)
-    history = model.fit(X, y, "cross_entropy", epochs=1, metrics="accuracy", sample_weight=weight)
+    weights = {"sample_weight": weight, "class_weight": {1: 10.0}}  # the latter for the loss alone
+    history = model.fit(X, y, "cross_entropy", epochs=1, metrics="accuracy", **weights)
     expected = accuracy_score(labels, model.predict(X).argmax(axis=1), sample_weight=weight)
     assert history["accuracy"] == [pytest.approx(expected, rel=1e-12)]
 
 
 @pytest.mark.parametrize(
-    ("activation", "threshold"), [("identity", 0.0), ("sigmoid", 0.5), ("hard_sigmoid", 0.5)]
+    ("activation", "loss", "threshold"),
+    [
+        ("identity", "binary_cross_entropy", 0.0),
+        ("sigmoid", "binary_cross_entropy", 0.5),
+        ("hard_sigmoid", "binary_cross_entropy", 0.5),
+        ("identity", "hinge", 0.0),
+    ],
 )
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_accuracy_of_independent_decisions(
-    engine_name: str, activation: str, threshold: float, outputs: int
+    engine_name: str, activation: str, loss: str, threshold: float, outputs: int
 ) -> None:
     y = GENERATOR.integers(0, 2, size=(30, outputs))
     model = network(engine_name, outputs, activation)
-    history = model.fit(
-        X, y, "binary_cross_entropy", epochs=1, metrics="accuracy", validation_data=(X[:9], y[:9])
-    )
+    history = model.fit(X, y, loss, epochs=1, metrics="accuracy", validation_data=(X[:9], y[:9]))
     right = (model.predict(X) > threshold) == y
     assert history["accuracy"] == [pytest.approx(right.mean(), rel=1e-12)]
     assert history["val_accuracy"] == [pytest.approx(right[:9].mean(), rel=1e-12)]

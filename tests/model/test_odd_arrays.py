@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from fastnn import Dense, Sequential, arrays
 from fastnn.kernels.contract import LossSpec
+
+from fastnn import Dense, Sequential
+from fastnn.checks.arrays import Gate
 
 ROWS, INPUTS, OUTPUTS = 10, 4, 3
 GENERATOR = np.random.default_rng(6)
@@ -75,35 +77,12 @@ LAYOUTS: dict[str, Callable[[np.ndarray], Any]] = {
     "list": lambda array: array.tolist(),
     "tuple of arrays": tuple,
     "frame-like": Framelike,
-    "broadcast": lambda array: np.broadcast_to(array[:, None], (len(array), 2, *array.shape[1:]))[
-        :, 1
-    ],
+    "broadcast": lambda array: np.broadcast_to(array, (2, *array.shape))[1],
 }
 
-FLOATS = {
-    name: cast(name) for name in ("float16", "float32", "float64", "longdouble", ">f4", ">f8")
-}
-INTEGERS = {
-    name: cast(name)
-    for name in (
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        ">i4",
-        "bool",
-    )
-}
-
-
-@pytest.fixture
-def engine_name(engine: ModuleType) -> str:
-    """Each engine's name in turn."""
-    return engine.NAME
+FLOATS = ["float16", "float32", "float64", "longdouble", ">f4", ">f8"]
+INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", ">i4", "bool"]
+MAKERS = LAYOUTS | {name: cast(name) for name in FLOATS + INTEGERS}
 
 
 def results(engine_name: str, dtype: str, data: tuple[Any, Any, str, Any]) -> list[Any]:
@@ -132,35 +111,23 @@ def assert_equal_results(engine_name: str, dtype: str, odd: Any, plain: Any) -> 
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", [*LAYOUTS, *FLOATS, *INTEGERS])
-def test_odd_arrays_give_equal_results(engine_name: str, dtype: str, name: str) -> None:
-    make = (LAYOUTS | FLOATS | INTEGERS)[name]
-    plain = [array.astype(dtype) for array in (X, Y, WEIGHT)]
-    odd = [make(array) for array in plain]
-    assert_equal_results(
-        engine_name, dtype, (odd[0], odd[1], "mse", odd[2]), (plain[0], plain[1], "mse", plain[2])
-    )
+@pytest.mark.parametrize("name", [*MAKERS, "memory-mapped"])
+def test_odd_arrays_give_equal_results(
+    engine_name: str, dtype: str, name: str, tmp_path: Path
+) -> None:
+    make = MAKERS.get(name, lambda array: mapped(array, tmp_path))
+    plain_X, plain_Y, plain_weight = (array.astype(dtype) for array in (X, Y, WEIGHT))
+    odd = make(plain_X), make(plain_Y), "mse", make(plain_weight)
+    assert_equal_results(engine_name, dtype, odd, (plain_X, plain_Y, "mse", plain_weight))
 
 
 @pytest.mark.parametrize("name", [*LAYOUTS, *INTEGERS])
 def test_odd_labels_give_equal_results(engine_name: str, name: str) -> None:
-    plain_X = X.astype(np.float32)
-    odd = (LAYOUTS | INTEGERS)[name](LABELS)
-    assert_equal_results(
-        engine_name,
-        "float32",
-        (plain_X, odd, "cross_entropy", None),
-        (plain_X, LABELS, "cross_entropy", None),
+    rest = "cross_entropy", None
+    odd, plain = (
+        (X.astype(np.float32), labels, *rest) for labels in (MAKERS[name](LABELS), LABELS)
     )
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_memory_maps_give_equal_results(engine_name: str, dtype: str, tmp_path: Path) -> None:
-    plain = [array.astype(dtype) for array in (X, Y, WEIGHT)]
-    odd = [mapped(array, tmp_path) for array in plain]
-    assert_equal_results(
-        engine_name, dtype, (odd[0], odd[1], "mse", odd[2]), (plain[0], plain[1], "mse", plain[2])
-    )
+    assert_equal_results(engine_name, "float32", odd, plain)
 
 
 def test_a_column_may_be_one_dimensional(engine_name: str) -> None:
@@ -196,22 +163,21 @@ def test_the_smallest_and_largest_numbers_pass(engine_name: str) -> None:
         model.evaluate([[value]], [[0.0]], "mae")
 
 
-# ----------------------------------------------------------------------- no copies
+def gate(engine: ModuleType, dtype: str) -> Gate:
+    return Gate(np.dtype(dtype), engine)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_plain_arrays_are_not_copied(engine: ModuleType, dtype: str, tmp_path: Path) -> None:
-    loss = LossSpec("mse")
+    g, loss = gate(engine, dtype), LossSpec("mse")
     for make in (lambda a: a, read_only, lambda a: mapped(a, tmp_path)):
         plain_X, plain_Y, weight = (make(array.astype(dtype)) for array in (X, Y, WEIGHT))
-        assert np.shares_memory(arrays.matrix(plain_X, dtype, INPUTS, engine), plain_X)
-        target = arrays.target(plain_Y, loss, (ROWS, OUTPUTS), dtype, engine)
-        assert np.shares_memory(target, plain_Y)
-        assert np.shares_memory(arrays.sample_weight(weight, ROWS, dtype, engine, "w"), weight)
+        assert np.shares_memory(g.matrix(plain_X, INPUTS), plain_X)
+        assert np.shares_memory(g.target(plain_Y, loss, (ROWS, OUTPUTS)), plain_Y)
+        assert np.shares_memory(g.sample_weight(weight, ROWS, "w"), weight)
     column = Y[:, 0].astype(dtype)
-    assert np.shares_memory(arrays.target(column, loss, (ROWS, 1), dtype, engine), column)
-    cross_entropy = LossSpec("cross_entropy")
-    target = arrays.target(LABELS, cross_entropy, (ROWS, 2), dtype, engine)
+    assert np.shares_memory(g.target(column, loss, (ROWS, 1)), column)
+    target = g.target(LABELS, LossSpec("cross_entropy"), (ROWS, 2))
     assert np.shares_memory(target, LABELS)
 
 
@@ -219,7 +185,7 @@ def test_plain_arrays_are_not_copied(engine: ModuleType, dtype: str, tmp_path: P
     "make", [cast("float64"), np.asfortranarray, strided, misaligned, cast(">f4")]
 )
 def test_what_is_converted_is_plain(engine: ModuleType, make: Callable[..., Any]) -> None:
-    result = arrays.matrix(make(X.astype(np.float32)), np.dtype("float32"), INPUTS, engine)
+    result = gate(engine, "float32").matrix(make(X.astype(np.float32)), INPUTS)
     assert result.dtype == np.float32
     assert result.dtype.isnative
     assert result.flags.c_contiguous
@@ -228,12 +194,10 @@ def test_what_is_converted_is_plain(engine: ModuleType, make: Callable[..., Any]
 
 
 def test_a_scan_needs_no_temporary_array(engine: ModuleType) -> None:
-    import tracemalloc  # noqa: PLC0415 - only here
-
     big = np.ones((1000, 1000), np.float32)
     tracemalloc.start()
     try:
-        arrays.matrix(big, np.dtype("float32"), 1000, engine)
+        gate(engine, "float32").matrix(big, 1000)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

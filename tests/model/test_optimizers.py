@@ -3,31 +3,19 @@
 The rules below are a second, independent transcription of PyTorch's documentation in plain
 Python floats, one parameter at a time.
 """
+# ruff: noqa: F403, F405
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastnn import (
-    LBFGS,
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    Callback,
-    Dense,
-    Dropout,
-    ExponentialDecay,
-    RMSprop,
-    Sequential,
-)
+from fastnn import *
 from fastnn.optimizers import OPTIMIZERS, resolve
 
 STEPS = 20
@@ -44,18 +32,14 @@ OPTIMIZER_CASES = {
     "adam options": Adam(0.05, 0.8, 0.95, 1e-5, weight_decay=0.02, l2=0.01),
     "adamw": AdamW(0.05),
     "adamw options": AdamW(0.05, weight_decay=0.2, l2=0.02, clip_norm=0.5),
+    "nadam": NAdam(0.05),
+    "nadam options": NAdam(0.05, 0.8, 0.95, 1e-5, 0.1, weight_decay=0.02),
+    "lion": Lion(0.01),
+    "lion options": Lion(0.02, 0.8, 0.95, weight_decay=0.2, l2=0.03),
     "clipped": SGD(0.1, momentum=0.5, weight_decay=0.1, l2=0.1, clip_norm=0.3),
     "scheduled": Adam(ExponentialDecay(0.1, 0.9)),
 }
 
-
-@pytest.fixture
-def engine_name(engine: ModuleType) -> str:
-    """Each engine's name in turn."""
-    return engine.NAME
-
-
-# ----------------------------------------------------------------------- scalar rules
 
 State = dict[str, float]  # moments, and "t" and "rate" of the step
 
@@ -94,12 +78,27 @@ def adam(p: float, g: float, s: State, o: Any) -> float:
     return p - s["rate"] * m_hat / (math.sqrt(s["v"] / (1 - o.beta_2 ** s["t"])) + o.epsilon)
 
 
+def nadam(p: float, g: float, s: State, o: Any) -> float:
+    g += o.weight_decay * p
+    s["m"] = o.beta_1 * s.get("m", 0.0) + (1 - o.beta_1) * g
+    s["v"] = o.beta_2 * s.get("v", 0.0) + (1 - o.beta_2) * g * g
+    steps = s["t"], s["t"] + 1
+    mu, following = (o.beta_1 * (1 - 0.96 ** (t * o.momentum_decay) / 2) for t in steps)
+    s["product"] = s.get("product", 1.0) * mu
+    m_hat = following * s["m"] / (1 - s["product"] * following) + (1 - mu) * g / (1 - s["product"])
+    return p - s["rate"] * m_hat / (math.sqrt(s["v"] / (1 - o.beta_2 ** s["t"])) + o.epsilon)
+
+
+def lion(p: float, g: float, s: State, o: Any) -> float:
+    p -= s["rate"] * o.weight_decay * p
+    direction = o.beta_1 * s.get("m", 0.0) + (1 - o.beta_1) * g
+    s["m"] = o.beta_2 * s.get("m", 0.0) + (1 - o.beta_2) * g
+    return p - s["rate"] * math.copysign(1.0, direction)
+
+
 RULES: dict[type, Callable[..., float]] = {
-    SGD: sgd,
-    RMSprop: rmsprop,
-    Adagrad: adagrad,
-    Adam: adam,
-    AdamW: adam,
+    **{SGD: sgd, RMSprop: rmsprop, Adagrad: adagrad, Adam: adam, AdamW: adam, NAdam: nadam},
+    Lion: lion,
 }
 
 X = np.array([[0.5, -1.0], [1.5, 0.25], [-0.75, 2.0], [0.1, 0.9]])
@@ -110,11 +109,8 @@ def linear_gradient(parameters: list[float]) -> list[float]:
     """Of the mean of (w0 x0 + w1 x1 + b - y)² over the four rows."""
     w0, w1, b = parameters
     errors = [w0 * x0 + w1 * x1 + b - y for (x0, x1), (y,) in zip(X, Y, strict=True)]
-    return [
-        sum(2 * e * x[0] for e, x in zip(errors, X, strict=True)) / 4,
-        sum(2 * e * x[1] for e, x in zip(errors, X, strict=True)) / 4,
-        sum(2 * e for e in errors) / 4,
-    ]
+    rows = [(2 * e * x0, 2 * e * x1, 2 * e) for e, (x0, x1) in zip(errors, X, strict=True)]
+    return [sum(column) / 4 for column in zip(*rows, strict=True)]
 
 
 def trajectory(optimizer: Any, start: list[float]) -> list[list[float]]:
@@ -132,10 +128,8 @@ def trajectory(optimizer: Any, start: list[float]) -> list[list[float]]:
             g = [x * min(1.0, optimizer.clip_norm / (norm + 1e-6)) for x in g]
         for state in states:
             state |= {"t": t, "rate": rate}
-        rule = RULES[type(optimizer)]
-        parameters = [
-            rule(p, x, s, optimizer) for p, x, s in zip(parameters, g, states, strict=True)
-        ]
+        rule, triples = RULES[type(optimizer)], zip(parameters, g, states, strict=True)
+        parameters = [rule(p, x, s, optimizer) for p, x, s in triples]
         path.append(parameters)
     return path
 
@@ -163,9 +157,6 @@ def test_every_optimizer_has_a_trajectory() -> None:
     assert {type(o) for o in OPTIMIZER_CASES.values()} == set(OPTIMIZERS.values()) - {LBFGS}
 
 
-# ----------------------------------------------------------------------- descriptions
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_name_is_the_default_object(name: str) -> None:
     assert resolve(name) == OPTIMIZERS[name]()
@@ -185,10 +176,9 @@ def test_defaults_are_those_of_pytorch() -> None:
     assert RMSprop() == RMSprop(1e-2, 0.99, 1e-8, 0.0, weight_decay=0.0)
     assert Adagrad() == Adagrad(1e-2, 1e-10, weight_decay=0.0)
     assert Adam() == Adam(1e-3, 0.9, 0.999, 1e-8, weight_decay=0.0)
+    assert NAdam() == NAdam(2e-3, 0.9, 0.999, 1e-8, 4e-3, weight_decay=0.0)
+    assert Lion() == Lion(1e-4, 0.9, 0.99, weight_decay=0.0)  # its paper's
     assert AdamW() == AdamW(1e-3, 0.9, 0.999, 1e-8, weight_decay=1e-2)
-
-
-# ----------------------------------------------------------------------- state
 
 
 def network(engine_name: str, **options: Any) -> Sequential:
@@ -196,117 +186,94 @@ def network(engine_name: str, **options: Any) -> Sequential:
     return Sequential(layers, input_size=3, dtype="float64", seed=5, engine=engine_name, **options)
 
 
-def data(rows: int = 23) -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(0)
-    return generator.normal(size=(rows, 3)), generator.normal(size=(rows, 2))
+GENERATOR = np.random.default_rng(0)
+XY = GENERATOR.normal(size=(40, 3)), GENERATOR.normal(size=(40, 2))
 
 
 @pytest.mark.parametrize("case", OPTIMIZER_CASES)
 def test_a_resumed_fit_is_one_long_fit(engine_name: str, case: str) -> None:
     optimizer = OPTIMIZER_CASES[case]
-    X, Y = data()
     whole, parts = network(engine_name), network(engine_name)
-    history = whole.fit(X, Y, "mse", optimizer, epochs=6, batch_size=5)
-    first = parts.fit(X, Y, "mse", optimizer, epochs=2, batch_size=5)
-    second = parts.fit(X, Y, "mse", optimizer, epochs=4, batch_size=5, resume=True)
+    history = whole.fit(*XY, "mse", optimizer, epochs=6, batch_size=5)
+    first = parts.fit(*XY, "mse", optimizer, epochs=2, batch_size=5)
+    second = parts.fit(*XY, "mse", optimizer, epochs=4, batch_size=5, resume=True)
     assert np.array_equal(whole.parameters, parts.parameters)
     assert history["loss"] == first["loss"] + second["loss"]
     assert second.epoch == [2, 3, 4, 5]
 
 
 def test_a_fit_starts_afresh_unless_resumed(engine_name: str) -> None:
-    X, Y = data()
     model = network(engine_name)
     start = model.parameters
-    model.fit(X, Y, "mse", "adam", epochs=2)
+    model.fit(*XY, "mse", "adam", epochs=2)
     once = model.parameters
     model.parameters = start
-    model.fit(X, Y, "mse", "adam", epochs=2)
+    model.fit(*XY, "mse", "adam", epochs=2)
     assert np.array_equal(model.parameters, once)
     model.parameters = start
-    model.fit(X, Y, "mse", "adam", epochs=2, resume=True)
+    model.fit(*XY, "mse", "adam", epochs=2, resume=True)
     assert not np.array_equal(model.parameters, once)
 
 
 def test_another_kind_of_optimizer_starts_afresh(engine_name: str) -> None:
-    X, Y = data()
     switched, fresh = network(engine_name), network(engine_name)
-    switched.fit(X, Y, "mse", Adam(0.01), epochs=2)
+    switched.fit(*XY, "mse", Adam(0.01), epochs=2)
     fresh.parameters = switched.parameters
     rule = RMSprop(0.01, momentum=0.5)  # as many moments as Adam has
     for _ in range(2):
-        losses = [model.train_on_batch(X, Y, "mse", rule) for model in (switched, fresh)]
+        losses = [model.train_on_batch(*XY, "mse", rule) for model in (switched, fresh)]
         assert losses[0] == losses[1]
     assert np.array_equal(switched.parameters, fresh.parameters)
     assert switched.optimizer_state()[0] == 2  # type: ignore[index]
 
 
 def test_a_new_rate_keeps_the_state(engine_name: str) -> None:
-    X, Y = data()
     model = network(engine_name)
-    model.train_on_batch(X, Y, "mse", Adam(0.01))
-    model.train_on_batch(X, Y, "mse", Adam(0.001))
-    model.train_on_batch(X, Y, "mae", Adam(0.001, beta_1=0.8))
+    model.train_on_batch(*XY, "mse", Adam(0.01))
+    model.train_on_batch(*XY, "mse", Adam(0.001))
+    model.train_on_batch(*XY, "mae", Adam(0.001, beta_1=0.8))
     step, moments, _ = model.optimizer_state()  # type: ignore[misc]
     assert step == 3
     assert [m.shape for m in moments] == [(model.size,)] * 2
 
 
 def test_evaluation_between_updates_changes_nothing(engine_name: str) -> None:
-    X, Y = data()
     quiet, busy = network(engine_name), network(engine_name)
     optimizer = Adam(0.01)
     for _ in range(5):
-        quiet.train_on_batch(X, Y, "mse", optimizer)
-        busy.train_on_batch(X, Y, "mse", optimizer)
-        busy.evaluate(X, Y, "mae")
-        busy.loss_and_gradient(X, Y, "huber")
-        busy.predict(X)
-        busy.input_gradient(X)
+        quiet.train_on_batch(*XY, "mse", optimizer)
+        busy.train_on_batch(*XY, "mse", optimizer)
+        busy.evaluate(*XY, "mae")
+        busy.loss_and_gradient(*XY, "huber")
+        busy.predict(XY[0])
+        busy.input_gradient(XY[0])
     assert np.array_equal(quiet.parameters, busy.parameters)
 
 
 def test_optimizer_state_can_be_taken_and_put_back(engine_name: str) -> None:
-    X, Y = data()
     source, copy = network(engine_name), network(engine_name)
     assert source.optimizer_state() is None
-    source.fit(X, Y, "mse", Adam(0.01), epochs=3)
+    source.fit(*XY, "mse", Adam(0.01), epochs=3)
     copy.parameters = source.parameters
     copy.set_optimizer_state(source.optimizer_state())
     for model in (source, copy):
-        model.fit(X, Y, "mse", Adam(0.01), epochs=2, resume=True)
+        model.fit(*XY, "mse", Adam(0.01), epochs=2, resume=True)
     assert np.array_equal(source.parameters, copy.parameters)
     copy.set_optimizer_state(None)
     assert copy.optimizer_state() is None
 
 
-# ----------------------------------------------------------------------- LBFGS
-
-
 def test_lbfgs_finds_least_squares(engine_name: str) -> None:
-    X, Y = data(40)
     model = Sequential([Dense(2)], dtype="float64", seed=0, engine=engine_name)
     optimizer = LBFGS(gradient_tolerance=1e-10, loss_tolerance=0)
-    history = model.fit(X, Y, "mse", optimizer, epochs=200)
-    exact = np.linalg.lstsq(np.c_[X, np.ones(len(X))], Y, rcond=None)[0]
+    history = model.fit(*XY, "mse", optimizer, epochs=200)
+    exact = np.linalg.lstsq(np.c_[XY[0], np.ones(40)], XY[1], rcond=None)[0]
     # The gradient is below 1e-10, and the Hessian's eigenvalues are of order 1.
     np.testing.assert_allclose(model.parameters.reshape(4, 2), exact, atol=1e-8)
     assert history["loss"] == sorted(history["loss"], reverse=True)
     assert len(history["loss"]) < 200
     assert set(history) == {"loss"}
-    assert history["loss"][-1] == model.evaluate(X, Y, "mse")
-
-
-def test_lbfgs_penalties_are_ridge_regression(engine_name: str) -> None:
-    X, Y = data(40)
-    model = Sequential([Dense(2)], dtype="float64", seed=0, engine=engine_name)
-    optimizer = LBFGS(gradient_tolerance=1e-10, loss_tolerance=0, l2=0.3, weight_decay=0.2)
-    model.fit(X, Y, "mse", optimizer, epochs=200)
-    A = np.c_[X, np.ones(len(X))]
-    # mse averages 80 elements: stationary where AᵀA p / 40 + diag(decay) p = AᵀY / 40.
-    decay = np.diag([0.5, 0.5, 0.5, 0.2])
-    exact = np.linalg.solve(A.T @ A / 40 + decay, A.T @ Y / 40)
-    np.testing.assert_allclose(model.parameters.reshape(4, 2), exact, atol=1e-8)
+    assert history["loss"][-1] == model.evaluate(*XY, "mse")
 
 
 class Recorder(Callback):
@@ -334,30 +301,28 @@ def curved(engine_name: str) -> Sequential:
 
 
 def test_lbfgs_epochs_are_iterations_with_callbacks(engine_name: str) -> None:
-    X, Y = data()
     model, recorder = curved(engine_name), Recorder()
-    history = model.fit(X, Y, "mse", LBFGS(), epochs=7, callbacks=[recorder])
+    history = model.fit(*XY, "mse", LBFGS(), epochs=7, callbacks=[recorder])
     assert history.epoch == recorder.begun == list(range(7))
     assert np.array_equal(model.parameters, recorder.seen[-1])
-    assert history["loss"][-1] == model.evaluate(X, Y, "mse")
-    more = model.fit(X, Y, "mse", LBFGS(), epochs=2, resume=True)
+    assert history["loss"][-1] == model.evaluate(*XY, "mse")
+    more = model.fit(*XY, "mse", LBFGS(), epochs=2, resume=True)
     assert more.epoch == [7, 8]
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ZeroDivisionError()])
 def test_lbfgs_ends_at_an_iterate(engine_name: str, error: BaseException | None) -> None:
-    X, Y = data()
     model, recorder = curved(engine_name), Recorder(last=3, error=error)
     if error is None:
-        model.fit(X, Y, "mse", LBFGS(), epochs=50, callbacks=[recorder])
+        model.fit(*XY, "mse", LBFGS(), epochs=50, callbacks=[recorder])
     else:
         with pytest.raises(type(error)):
-            model.fit(X, Y, "mse", LBFGS(), epochs=50, callbacks=[recorder])
+            model.fit(*XY, "mse", LBFGS(), epochs=50, callbacks=[recorder])
     assert len(recorder.seen) == 4
     assert np.array_equal(model.parameters, recorder.seen[-1])
     assert model.history is not None
     assert len(model.history["loss"]) == 4
-    model.fit(X, Y, "mse", "sgd", epochs=1)
+    model.fit(*XY, "mse", "sgd", epochs=1)
 
 
 def test_lbfgs_at_an_optimum_makes_no_epoch(engine_name: str) -> None:

@@ -44,35 +44,27 @@ def test_without_affinity_the_count_of_processors(monkeypatch: pytest.MonkeyPatc
     assert threads.available_threads() == 3
 
 
-def write(root: Path, name: str, text: str) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+V2 = {"proc/self/cgroup": "0::/"}
+V1 = {"proc/self/cgroup": "3:cpu,cpuacct:/a\n2:memory:/a"}
+CPU = "sys/fs/cgroup/cpu/"
 
 
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
         ({}, None),
-        ({"proc/self/cgroup": "0::/\n"}, None),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5),
+        (V2, None),
+        (V2 | {"sys/fs/cgroup/cpu.max": "max 100000"}, None),
+        (V2 | {"sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
         (
-            {
-                "proc/self/cgroup": "0::/a/b\n",
-                "sys/fs/cgroup/a/cpu.max": "100000 100000\n",
-                "sys/fs/cgroup/a/b/cpu.max": "300000 100000\n",
-            },
+            {"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/cpu.max": "100000 100000"}
+            | {"sys/fs/cgroup/a/b/cpu.max": "300000 100000"},
             1.0,
         ),
         (
-            {
-                "proc/self/cgroup": "3:cpu,cpuacct:/a\n2:memory:/a\n",
-                "sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "250000\n",
-                "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-            },
+            V1
+            | {CPU + "a/cpu.cfs_quota_us": "250000", CPU + "a/cpu.cfs_period_us": "100000"}
+            | {CPU + "cpu.cfs_quota_us": "-1", CPU + "cpu.cfs_period_us": "100000"},
             2.5,
         ),
     ],
@@ -82,7 +74,8 @@ def test_quotas_of_both_kinds_of_cgroup(
 ) -> None:
     monkeypatch.undo()
     for name, text in files.items():
-        write(tmp_path, name, text)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
     assert threads.cgroup_quota(str(tmp_path)) == expected
 
 
