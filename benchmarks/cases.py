@@ -115,10 +115,10 @@ class Kernel(NamedTuple):
         if self.function == "loss_value_and_delta":  # what lies between 0 and 1 suits every loss
             uniform = rng.uniform(0.05, 0.95, (2, *output_shape)).astype(np.float32)
             output, target = uniform.astype(dtype)
-            if self.name.startswith("cross_entropy"):
+            if LOSSES[self.name].takes_labels:
                 target = rng.integers(output_shape[1], size=len(output))
-            parameter = {"huber": 0.25, "quantile": 0.3}.get(self.name, 0.0)
-            arguments = output, target, self.name, None, parameter, np.empty_like(output)
+            number = 0.6 * LOSSES[self.name].default
+            arguments = output, target, self.name, None, number, np.empty_like(output)
         elif self.function == "optimizer_update":  # from moments of some earlier steps
             momentum = {"momentum": 0.9} if self.name == "sgd" else {}
             spec = OPTIMIZERS[self.name](**momentum).spec()

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
+from ..kernels import contract
 from ..layers import Dense
 from ..model import Sequential
 from ..optimizers import SGD, Adam, Optimizer
@@ -86,12 +87,8 @@ class Workload(NamedTuple):
 
     def views(self, flat: Array) -> list[tuple[Array, Array]]:
         """(W, b) of each layer in a vector ordered as ``Sequential.parameters``."""
-        views, start = [], 0
-        for inputs, outputs in pairwise(self.sizes):
-            stop = start + inputs * outputs
-            views.append((flat[start:stop].reshape(inputs, outputs), flat[stop : stop + outputs]))
-            start = stop + outputs
-        return views
+        layers = tuple(contract.dense(*sizes) for sizes in pairwise(self.sizes))
+        return [(one["weight"], one["bias"]) for one in contract.views(layers, flat)]
 
     def data(self) -> tuple[Array, Array]:
         """X (rows, inputs) in the dtype; y (rows, outputs) in it, or labels (rows,)."""
