@@ -212,7 +212,7 @@ def test_short_way_refuses_what_the_long_one_refuses() -> None:
         with pytest.raises(ValueError, match="features"):
             call(X[:1, 1:].copy())
     with pytest.raises(ValueError, match="classes not in"):
-        model.partial_fit(X[:1].copy(), np.array([17]))
+        model.partial_fit(X[:1], 2 * Y[:1]).partial_fit(X[:1], np.array([17]))
     model.partial_fit(sparse.csr_matrix(X[:1]), 2 * Y[:1])
     with pytest.raises(ValueError, match="0 sample"):
         model.predict(X[:0])
